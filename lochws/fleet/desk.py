@@ -33,6 +33,17 @@ def plugin_name(fleet: str) -> str:
     return f"lochws-fleet-{fleet}"
 
 
+class _Names(dict[int, str]):
+    """The names of the semaphores of one role by shard: each report needs all of them."""
+
+    def __init__(self, fleet: str, role: str) -> None:
+        self._fleet, self._role = fleet, role
+
+    def __missing__(self, shard: int) -> str:
+        self[shard] = name = f"{plugin_name(self._fleet)}-{shard}{self._role}"
+        return name
+
+
 class Leases:
     """The leases of a fleet, in the scheduler's extension for semaphores.
 
@@ -44,19 +55,20 @@ class Leases:
 
     def __init__(self, extension: Any, fleet: str, seconds: float) -> None:
         self._extension = extension
-        self._fleet = fleet
+        self._names = {role: _Names(fleet, role) for role in ("", "-next")}
+        # The roles for which there may be leases: an earlier fleet of this name may have granted some.
+        self._granted = {
+            role for role in self._names for name, held in extension.leases.items()
+            if held and name.startswith(f"{plugin_name(fleet)}-") and name.endswith(role)
+        }
         self._seconds = seconds
-
-    def _name(self, shard: int, role: str) -> str:
-        name = f"{plugin_name(self._fleet)}-{shard}{role}"
-        self._extension.create(name=name, max_leases=1, lease_timeout=self._seconds)
-        return name
 
     async def obtain(self, shards: Collection[int], keeper: str, role: str = "") -> list[int]:
         """Acquire or renew leases for a keeper. Return the shards for which that succeeded."""
         obtained = []
         for shard in shards:
-            name = self._name(shard, role)
+            name = self._names[role][shard]
+            self._extension.create(name=name, max_leases=1, lease_timeout=self._seconds)
             leases = self._extension.leases.get(name)
             # To acquire a lease again under the same id renews it. If another keeper has it, `acquire` waits.
             is_ours = not leases or keeper in leases
@@ -64,30 +76,30 @@ class Leases:
                 self._extension.lease_timeouts[name] = self._seconds
             if is_ours and await self._extension.acquire(name=name, timeout=0, lease_id=keeper):
                 obtained.append(shard)
+                self._granted.add(role)
         return obtained
 
     def give_up(self, shards: Collection[int], keeper: str, role: str = "") -> list[int]:
         """End the leases of a keeper for some shards. Return those for which it had one."""
-        ended = []
-        for shard in shards:
-            name = f"{plugin_name(self._fleet)}-{shard}{role}"
-            if keeper in self._extension.leases.get(name, ()):
-                self._extension.release(name=name, lease_id=keeper)
-                ended.append(shard)
+        if role not in self._granted:
+            return []
+        names, leases = self._names[role], self._extension.leases
+        ended = [shard for shard in shards if keeper in leases.get(names[shard], ())]
+        for shard in ended:
+            self._extension.release(name=names[shard], lease_id=keeper)
         return ended
 
     def free(self, shards: Collection[int]) -> set[int]:
         """Return the shards that have no owner."""
-        prefix, leases = f"{plugin_name(self._fleet)}-", self._extension.leases
-        return {shard for shard in shards if not leases.get(f"{prefix}{shard}")}
+        names, leases = self._names[""], self._extension.leases
+        return {shard for shard in shards if not leases.get(names[shard])}
 
     def close(self, shards: Collection[int]) -> None:
         """Remove the semaphores that have no lease."""
         for shard in shards:
-            for role in ("", "-next"):
-                name = f"{plugin_name(self._fleet)}-{shard}{role}"
-                if not self._extension.leases.get(name):
-                    self._extension.close(name=name)
+            for names in self._names.values():
+                if not self._extension.leases.get(names[shard]):
+                    self._extension.close(name=names[shard])
 
 
 async def answer(

@@ -301,7 +301,7 @@ class Keeper:
                 )
                 wait = lease / 20
             await asyncio.sleep(0.02)  # at most fifty reports per second, however often it is asked
-            if wait:
+            if wait and self._reports:  # otherwise a cancellation was lost above
                 try:
                     await asyncio.wait_for(self._asked.wait(), wait)
                 except (TimeoutError, asyncio.TimeoutError):

@@ -37,3 +37,20 @@ def test_a_lease_lasts_as_long_as_the_fleet_that_holds_it_says_whatever_an_earli
         assert long.free([0]) == {0}
 
     asyncio.run(run())
+
+
+def test_leases_that_an_earlier_fleet_of_the_name_granted_can_be_given_up() -> None:
+    async def run() -> None:
+        scheduler = SimpleNamespace(handlers={}, periodic_callbacks={})
+        extension = SemaphoreExtension(scheduler)
+        scheduler.periodic_callbacks["semaphore-lease-timeout"].stop()
+        earlier = Leases(extension, "fleet", 100.0)
+        assert await earlier.obtain([0, 1], "a") == [0, 1]
+        assert await earlier.obtain([2], "a", "-next") == [2]
+        later = Leases(extension, "fleet", 100.0)
+        assert later.give_up([0], "a") == [0]
+        assert later.give_up([0, 1, 2], "b") == []
+        assert later.give_up([2], "a", "-next") == [2]
+        assert later.free([0, 1, 2]) == {0, 2}
+
+    asyncio.run(run())

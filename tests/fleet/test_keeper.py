@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from time import monotonic, time
 
 import pytest
@@ -117,8 +118,15 @@ class Desk:
         owned = {*held, *(each.shard for each in contents)}
         return Reply(sorted(owned), [], sorted(self.leave), missing, False, False)
 
-    def keeper(self, make: Callable[[str, Threads], WebSocketApp]) -> Keeper:
-        return Keeper(Orders("test", 30.0, make, str, 10, 4, True, {}), "w", "tcp://w", self.send)
+    @asynccontextmanager
+    async def keeper(self, make: Callable[[str, Threads], WebSocketApp]) -> AsyncIterator[Keeper]:
+        """Start a keeper, and stop it at the end of the block."""
+        keeper = Keeper(Orders("test", 30.0, make, str, 10, 4, True, {}), "w", "tcp://w", self.send)
+        keeper.start()
+        try:
+            yield keeper
+        finally:
+            await keeper.stop()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -141,19 +149,18 @@ def test_apps_close_without_a_lease_even_if_make_app_hangs_and_return_with_the_n
 
     async def run() -> None:
         desk = Desk([*map(str, range(5)), "hang"])
-        keeper = desk.keeper(make)
-        keeper.start()
-        await until(lambda: len(opened) == 5 and all(app.is_active for app in opened))
-        desk.is_away = True
-        keeper._closes_at = 0.0  # as if 60 % of the lease had passed
-        await until(lambda: all(app.is_closed for app in opened))
-        goes_on.set()
-        await until(lambda: not keeper._shards)
-        assert not opened[5].is_active
-        desk.is_away = False
-        keeper.ask()
-        await until(lambda: len(opened) == 12 and all(app.is_active for app in opened[6:]))
-        await keeper.stop()
+        async with desk.keeper(make) as keeper:
+            await until(lambda: len(opened) == 5 and all(app.is_active for app in opened))
+            desk.is_away = True
+            keeper._closes_at = 0.0  # as if 60 % of the lease had passed
+            await until(lambda: all(app.is_closed for app in opened))
+            await until(lambda: not keeper._shards)
+            goes_on.set()
+            await until(lambda: len(opened) == 6)
+            desk.is_away = False
+            keeper.ask()
+            await until(lambda: len(opened) == 12 and all(app.is_active for app in opened[6:]))
+            assert opened[5].counters.connections == 0
         assert not any(app.is_active for app in opened)
 
     with ScriptedServer([accept(), echo()]) as server:
@@ -170,17 +177,15 @@ def test_after_a_stop_for_longer_than_a_lease_connections_are_cut_before_a_repor
 
     async def run() -> None:
         desk = Desk([*map(str, range(5))])
-        keeper = desk.keeper(make)
-        keeper.start()
-        await until(lambda: len(opened) == 5 and all(app.is_active for app in opened))
-        keeper._drops_at = 0.0  # as it is for a process that was stopped
-        count = len(desk.reports)
-        keeper.ask()
-        await until(lambda: len(desk.reports) > count)
-        assert all(app.close_called.is_set() for app in opened[:5])
-        assert desk.reports[count].owned == []
-        await until(lambda: len(opened) >= 10 and all(app.is_active for app in opened[-5:]))
-        await keeper.stop()
+        async with desk.keeper(make) as keeper:
+            await until(lambda: len(opened) == 5 and all(app.is_active for app in opened))
+            keeper._drops_at = 0.0  # as it is for a process that was stopped
+            count = len(desk.reports)
+            keeper.ask()
+            await until(lambda: len(desk.reports) > count)
+            assert all(app.close_called.is_set() for app in opened[:5])
+            assert desk.reports[count].owned == []
+            await until(lambda: len(opened) >= 10 and all(app.is_active for app in opened[-5:]))
 
     with ScriptedServer([accept(), echo()]) as server:
         asyncio.run(run())
@@ -202,20 +207,18 @@ def test_while_make_app_hangs_other_shards_close_and_the_log_names_the_source(
 
     async def run() -> None:
         desk = Desk([*map(str, range(5))], ["hang"])
-        keeper = desk.keeper(make)
-        keeper.start()
-        await until(lambda: len(opened) == 5 and all(app.is_active for app in opened))
-        await until(lambda: "'hang': make_app has not returned for " in caplog.text)
-        desk.leave.add(0)
-        keeper.ask()
-        await until(lambda: desk.reports[-1].owned == [Held(1, 0, False)])
-        assert all(app.is_closed for app in opened)
-        assert desk.sent == [0, 1], "a shard's sources are sent once, however long they take to open"
-        goes_on.set()
-        await until(lambda: len(opened) == 6 and opened[5].is_active)
-        keeper.ask()
-        await until(lambda: desk.reports[-1].owned == [Held(1, 0, True)])
-        await keeper.stop()
+        async with desk.keeper(make) as keeper:
+            await until(lambda: len(opened) == 5 and all(app.is_active for app in opened))
+            await until(lambda: "'hang': make_app has not returned for " in caplog.text)
+            desk.leave.add(0)
+            keeper.ask()
+            await until(lambda: desk.reports[-1].owned == [Held(1, 0, False)])
+            assert all(app.is_closed for app in opened)
+            assert desk.sent == [0, 1], "a shard's sources are sent once, however long they take to open"
+            goes_on.set()
+            await until(lambda: len(opened) == 6 and opened[5].is_active)
+            keeper.ask()
+            await until(lambda: desk.reports[-1].owned == [Held(1, 0, True)])
 
     with ScriptedServer([accept(), echo()]) as server:
         asyncio.run(run())
@@ -235,20 +238,18 @@ def test_an_app_whose_own_close_fails_is_closed_nevertheless(is_late: bool) -> N
 
     async def run() -> None:
         desk = Desk(["0", "1"])
-        keeper = desk.keeper(make)
-        keeper.start()
-        await until(lambda: len(opened) == 2 and all(app.is_active for app in opened))
-        if is_late:
-            keeper._was_late = True
-        else:
-            desk.leave.add(0)
-        keeper.ask()
-        await until(lambda: all(app.is_closed for app in opened[:2]))
-        if is_late:
-            await until(lambda: len(opened) == 4 and all(app.is_active for app in opened[2:]))
-        else:
-            await until(lambda: not desk.reports[-1].owned)
-        await keeper.stop()
+        async with desk.keeper(make) as keeper:
+            await until(lambda: len(opened) == 2 and all(app.is_active for app in opened))
+            if is_late:
+                keeper._was_late = True
+            else:
+                desk.leave.add(0)
+            keeper.ask()
+            await until(lambda: all(app.is_closed for app in opened[:2]))
+            if is_late:
+                await until(lambda: len(opened) == 4 and all(app.is_active for app in opened[2:]))
+            else:
+                await until(lambda: not desk.reports[-1].owned)
         assert not any(app.is_active for app in opened)
 
     with ScriptedServer([accept(), echo()]) as server:
@@ -267,19 +268,17 @@ def test_a_source_that_is_removed_is_closed_and_new_ones_open_while_the_others_s
 
     async def run() -> None:
         desk = Desk(["a", "b"])
-        keeper = desk.keeper(make)
-        keeper.start()
-        await until(lambda: len(opened) == 2 and all(app.is_active for app in opened.values()))
-        kept = opened["b"]
-        desk.contents = [Content(0, 1, pickle.dumps(["b", "c"]), [])]
-        keeper.ask()
-        await until(lambda: "c" in opened and opened["c"].is_active and opened["a"].is_closed)
-        keeper.ask()
-        await until(lambda: desk.reports[-1].owned == [Held(0, 1, True)])
-        assert opened["b"] is kept
-        assert kept.is_active
-        await until(lambda: not keeper._shards[0].parting)
-        await keeper.stop()
+        async with desk.keeper(make) as keeper:
+            await until(lambda: len(opened) == 2 and all(app.is_active for app in opened.values()))
+            kept = opened["b"]
+            desk.contents = [Content(0, 1, pickle.dumps(["b", "c"]), [])]
+            keeper.ask()
+            await until(lambda: "c" in opened and opened["c"].is_active and opened["a"].is_closed)
+            keeper.ask()
+            await until(lambda: desk.reports[-1].owned == [Held(0, 1, True)])
+            assert opened["b"] is kept
+            assert kept.is_active
+            await until(lambda: not keeper._shards[0].parting)
 
     with ScriptedServer([accept(), echo()]) as server:
         asyncio.run(run())
@@ -294,18 +293,16 @@ def test_an_event_that_was_held_back_ends_the_connections_even_if_the_leases_are
 
     async def run() -> None:
         desk = Desk(["0", "1"])
-        keeper = desk.keeper(make)
-        keeper.start()
-        await until(lambda: len(opened) == 2 and all(app.is_active for app in opened))
-        with keeper._lock:  # so that the guard does not notice
-            drops_at, keeper._drops_at = keeper._drops_at, 0.0
-            assert not keeper.is_valid()
-            keeper._drops_at = drops_at
-        keeper.ask()
-        await until(lambda: len(opened) == 4 and all(app.is_active for app in opened[2:]))
-        assert all(app.is_closed for app in opened[:2])
-        assert keeper.is_valid()
-        await keeper.stop()
+        async with desk.keeper(make) as keeper:
+            await until(lambda: len(opened) == 2 and all(app.is_active for app in opened))
+            with keeper._lock:  # so that the guard does not notice
+                drops_at, keeper._drops_at = keeper._drops_at, 0.0
+                assert not keeper.is_valid()
+                keeper._drops_at = drops_at
+            keeper.ask()
+            await until(lambda: len(opened) == 4 and all(app.is_active for app in opened[2:]))
+            assert all(app.is_closed for app in opened[:2])
+            assert keeper.is_valid()
 
     with ScriptedServer([accept(), echo()]) as server:
         asyncio.run(run())
