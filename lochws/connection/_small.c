@@ -48,8 +48,8 @@ typedef struct {
     PyTypeObject *queue_type, *outgoing_type, *keys_type; /* NULL until configure() */
     Py_ssize_t queue[QUEUE_SLOTS], outgoing[OUTGOING_SLOTS], keys[KEYS_SLOTS];
     Py_ssize_t kept_items, gather_bytes;
-    PyObject *monotonic;
-    PyObject *locked, *fileno, *after; /* names of methods */
+    PyObject *monotonic, *fileno;
+    PyObject *locked, *after; /* names of methods */
 } State;
 
 static int
@@ -75,16 +75,16 @@ find_slots(PyTypeObject *type, const char *const *names, Py_ssize_t *offsets, in
 }
 
 PyDoc_STRVAR(configure_doc,
-"configure(SendQueue, Outgoing, MaskKeys, kept_items, gather_bytes, monotonic)\n--\n\n"
-"Set the classes whose slots push_small() uses, the limits of theirs that it keeps to, and the clock.");
+"configure(SendQueue, Outgoing, MaskKeys, kept_items, gather_bytes, monotonic, fileno)\n--\n\n"
+"Set the classes whose slots push_small() uses, the limits of theirs that it keeps to, and functions that it calls.");
 
 static PyObject *
 configure(PyObject *module, PyObject *args)
 {
     State *state = (State *)PyModule_GetState(module), new = *state, old = *state;
     PyTypeObject *meta = &PyType_Type;
-    if (!PyArg_ParseTuple(args, "O!O!O!nnO:configure", meta, &new.queue_type, meta, &new.outgoing_type, meta,
-                          &new.keys_type, &new.kept_items, &new.gather_bytes, &new.monotonic) ||
+    if (!PyArg_ParseTuple(args, "O!O!O!nnOO:configure", meta, &new.queue_type, meta, &new.outgoing_type, meta,
+                          &new.keys_type, &new.kept_items, &new.gather_bytes, &new.monotonic, &new.fileno) ||
         !find_slots(new.queue_type, queue_slots, new.queue, QUEUE_SLOTS) ||
         !find_slots(new.outgoing_type, outgoing_slots, new.outgoing, OUTGOING_SLOTS) ||
         !find_slots(new.keys_type, keys_slots, new.keys, KEYS_SLOTS)) {
@@ -94,12 +94,14 @@ configure(PyObject *module, PyObject *args)
     Py_INCREF(new.outgoing_type);
     Py_INCREF(new.keys_type);
     Py_INCREF(new.monotonic);
+    Py_INCREF(new.fileno);
     *state = new;
     /* Last, since letting go of a class may run any code. */
     Py_XDECREF(old.queue_type);
     Py_XDECREF(old.outgoing_type);
     Py_XDECREF(old.keys_type);
     Py_XDECREF(old.monotonic);
+    Py_XDECREF(old.fileno);
     Py_RETURN_NONE;
 }
 
@@ -126,18 +128,24 @@ set(PyObject **slot, PyObject *value)
     put(slot, value);
 }
 
+/* Return whether a slot has an object of that very class. The collector empties slots one by one. */
+static inline int
+is_a(PyObject *object, PyTypeObject *type)
+{
+    return object != NULL && Py_IS_TYPE(object, type);
+}
+
 static inline int
 is_empty(PyObject *sequence)
 {
-    return sequence != NULL && (PyList_CheckExact(sequence) || PyTuple_CheckExact(sequence)) &&
-           Py_SIZE(sequence) == 0;
+    return (is_a(sequence, &PyList_Type) || is_a(sequence, &PyTuple_Type)) && Py_SIZE(sequence) == 0;
 }
 
 /* Read a number that is not negative. Return -1, and set no exception, if there is none. */
 static inline Py_ssize_t
 number_in(PyObject *value)
 {
-    if (value == NULL || !PyLong_CheckExact(value)) {
+    if (!is_a(value, &PyLong_Type)) {
         return -1;
     }
     Py_ssize_t number = PyLong_AsSsize_t(value);
@@ -159,14 +167,14 @@ is_idle(const State *state, PyObject *queue, PyObject *outgoing)
     return QUEUE(WRITER) == Py_None && QUEUE(IS_SHUT) == Py_False && QUEUE(GATHERING) == Py_False &&
            is_empty(QUEUE(DROPPED_OFF)) && is_empty(QUEUE(CORKS)) && is_empty(QUEUE(TAPS)) &&
            OUT(PLANS) == Py_False && is_empty(OUT(RAW)) && is_empty(OUT(PREFIX)) && number_in(OUT(SIZE)) == 0 &&
-           rest != NULL && PyBytes_CheckExact(rest) && PyBytes_GET_SIZE(rest) == 0;
+           is_a(rest, &PyBytes_Type) && PyBytes_GET_SIZE(rest) == 0;
 }
 
 /* Return the seconds from the time in a slot until now; NaN if there is none, perhaps with an exception. */
 static double
 seconds_since(const State *state, PyObject *then)
 {
-    if (then == NULL || !PyFloat_CheckExact(then)) {
+    if (!is_a(then, &PyFloat_Type)) {
         return Py_NAN;
     }
     PyObject *now = PyObject_CallNoArgs(state->monotonic);
@@ -183,7 +191,7 @@ static int
 hand_over(const State *state, PyObject *queue, PyObject *message, Py_ssize_t size)
 {
     PyObject *dropped_off = QUEUE(DROPPED_OFF);
-    Py_ssize_t count = PyList_CheckExact(dropped_off) ? PyList_GET_SIZE(dropped_off) : PY_SSIZE_T_MAX;
+    Py_ssize_t count = is_a(dropped_off, &PyList_Type) ? PyList_GET_SIZE(dropped_off) : PY_SSIZE_T_MAX;
     if (count >= number_in(QUEUE(DROP_OFF_LIMIT)) || (count + 1) * size > state->gather_bytes ||
         !(seconds_since(state, QUEUE(DUE)) <= 0.0)) {
         return PyErr_Occurred() ? -1 : 0;
@@ -196,7 +204,7 @@ static int
 descriptor_of(const State *state, PyObject *queue)
 {
     PyObject *is_locked = PyObject_CallMethodNoArgs(QUEUE(LOCK), state->locked);
-    PyObject *number = is_locked == Py_False ? PyObject_CallMethodNoArgs(QUEUE(SOCKET), state->fileno) : NULL;
+    PyObject *number = is_locked == Py_False ? PyObject_CallOneArg(state->fileno, QUEUE(SOCKET)) : NULL;
     int descriptor = (int)number_in(number);
     Py_XDECREF(is_locked);
     Py_XDECREF(number);
@@ -223,21 +231,21 @@ send_alone(const State *state, PyObject *queue, PyObject *message, int first, co
            Py_ssize_t size)
 {
     PyObject *outgoing = QUEUE(OUTGOING), *keys = QUEUE(KEYS);
-    if (QUEUE(SOCKET) == Py_None || Py_TYPE(outgoing) != state->outgoing_type ||
-        Py_TYPE(keys) != state->keys_type || !is_idle(state, queue, outgoing)) {
+    if (QUEUE(SOCKET) == Py_None || QUEUE(LOCK) == NULL || !is_a(outgoing, state->outgoing_type) ||
+        !is_a(keys, state->keys_type) || !is_idle(state, queue, outgoing)) {
         Py_RETURN_NONE;
     }
     PyObject *items = OUT(ITEMS), *block = KEY(BLOCK);
     Py_ssize_t position = number_in(KEY(POSITION)), end = number_in(OUT(START)) + 1;
     Py_ssize_t messages = number_in(OUT(COMPLETED)) + 1, sent = number_in(OUT(BYTES_SENT));
-    if (!PyBytes_CheckExact(block) || position < 0 || position > PyBytes_GET_SIZE(block) - 4 ||
-        !PyList_CheckExact(items) || end != PyList_GET_SIZE(items) + 1 || end >= state->kept_items ||
+    if (!is_a(block, &PyBytes_Type) || position < 0 || position > PyBytes_GET_SIZE(block) - 4 ||
+        !is_a(items, &PyList_Type) || end != PyList_GET_SIZE(items) + 1 || end >= state->kept_items ||
         messages < 1 || sent < 0 || sent + size + 8 >= number_in(OUT(FULL_AT))) {
         Py_RETURN_NONE; /* more than the records below has to be done */
     }
     PyObject *follows = QUEUE(FOLLOWS);
-    double since = PyFloat_CheckExact(follows) ? seconds_since(state, QUEUE(LAST_WRITE)) : Py_NAN;
-    int descriptor = since > PyFloat_AS_DOUBLE(follows) ? descriptor_of(state, queue) : -1;
+    double least = is_a(follows, &PyFloat_Type) ? PyFloat_AS_DOUBLE(follows) : Py_NAN;
+    int descriptor = seconds_since(state, QUEUE(LAST_WRITE)) > least ? descriptor_of(state, queue) : -1;
     if (descriptor < 0) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     }
@@ -285,7 +293,8 @@ send_alone(const State *state, PyObject *queue, PyObject *message, int first, co
         PyObject *left = PyLong_FromSsize_t(size - taken), *offset = PyLong_FromLong(0);
         Py_XSETREF(new_sent, PyLong_FromSsize_t(sent + taken));
         if (rest == NULL || left == NULL || offset == NULL || new_sent == NULL) {
-            PyErr_Clear(); /* out of memory */
+            PyErr_Clear(); /* out of memory, perhaps for the rest of this call, too: nothing may follow that part */
+            shutdown(descriptor, SHUT_RDWR);
             PyList_SetSlice(items, end - 1, end, NULL);
             set(&QUEUE(IS_UNSURE), Py_True);
         }
@@ -364,9 +373,8 @@ module_exec(PyObject *module)
 {
     State *state = (State *)PyModule_GetState(module);
     state->locked = PyUnicode_InternFromString("locked");
-    state->fileno = PyUnicode_InternFromString("fileno");
     state->after = PyUnicode_InternFromString("_after_small");
-    return state->locked == NULL || state->fileno == NULL || state->after == NULL ? -1 : 0;
+    return state->locked == NULL || state->after == NULL ? -1 : 0;
 }
 
 static int
@@ -377,6 +385,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->outgoing_type);
     Py_VISIT(state->keys_type);
     Py_VISIT(state->monotonic);
+    Py_VISIT(state->fileno);
     return 0;
 }
 

@@ -40,7 +40,7 @@ import math
 import socket
 from collections.abc import Callable, Sequence
 from time import monotonic
-from types import MethodDescriptorType
+from types import BuiltinFunctionType, MethodDescriptorType
 from typing import Any, Protocol, TypeAlias, cast
 
 from ..errors import TransportFail, WebSocketClosed, WebSocketClosing, WebSocketError
@@ -1072,8 +1072,11 @@ class SendQueue:
 
 def _load() -> PushSmall | None:
     module = load("small sends")
+    if not isinstance(monotonic, BuiltinFunctionType):
+        return None  # a test's clock: while it runs, other threads may, too
     if module is not None:
-        module.configure(SendQueue, Outgoing, MaskKeys, KEPT_ITEMS, GATHER_BYTES, monotonic)
+        fileno = socket.SocketType.fileno  # not a method of the same name that a socket of the user may have
+        module.configure(SendQueue, Outgoing, MaskKeys, KEPT_ITEMS, GATHER_BYTES, monotonic, fileno)
     return choose(module, "push_small", None)
 
 

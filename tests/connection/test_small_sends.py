@@ -6,6 +6,7 @@ import math
 import select
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -416,11 +417,70 @@ class TestOneStep:
 
         for classes in ((SendQueue, int, MaskKeys), (int, outgoing.Outgoing, MaskKeys), (1, 2, 3)):
             with pytest.raises((TypeError, AttributeError)):
-                _small.configure(*classes, 1, 1, float)
+                _small.configure(*classes, 1, 1, float, int)
         line = Line(True, gather=False)
         assert line.push_small is not None
         assert line.push_small(line.queue, "x") is True
         line.ends.close()
+
+    @pytest.mark.parametrize("slot", ["_dropped_off", "_follows", "_keys", "_lock", "_outgoing"])
+    def test_a_queue_that_the_collector_is_taking_apart_takes_nothing(self, slot: str) -> None:
+        line = Line(True, gather=False)
+        delattr(line.queue, slot)
+        assert line.push_small is not None
+        assert line.push_small(line.queue, "x") is None
+        line.ends.close()
+
+    def test_no_method_of_the_users_socket_runs_between_the_checks_and_the_records(self) -> None:
+        class Own(socket.socket):
+            """Has a dictionary, so its instances may have a `fileno` of their own."""
+
+        line = Line(True, gather=False)
+        own = Own(fileno=line.ends.ours.detach())
+        own.fileno = lambda: line.queue.flush() or -1  # type: ignore[method-assign,func-returns-value]
+        line.queue._socket = own
+        assert line.push_small is not None
+        assert line.push_small(line.queue, "x") is True
+        assert line.ends.taken(7) == frame("x")
+        own.close()
+        line.ends.close()
+
+    def test_without_memory_for_the_rest_nothing_follows_a_part_of_a_frame(self) -> None:
+        failing = pytest.importorskip("_testcapi", reason="a Python without the parts for its own tests")
+        for succeeding in range(20):
+            line = Line(True, is_narrow=True, gather=False)
+            whole, push_small = b"", line.push_small
+            assert push_small is not None
+            error: BaseException | None = None
+            while error is None and not line.queue.is_blocked:
+                whole = b"x" * 4096
+                failing.set_nomemory(succeeding, 0)
+                try:
+                    push_small(line.queue, whole)
+                except (MemoryError, TransportFail) as caught:
+                    error = caught
+                finally:
+                    failing.remove_mem_hooks()
+                if not line.queue._is_unsure and not line.queue.is_blocked:
+                    error = None
+                    line.queue.push(whole, len(whole))
+            if error is not None:
+                with pytest.raises((TransportFail, WebSocketClosed)):
+                    line.queue.push("after", 5)
+                assert frame("after") not in line.ends.whole()
+            line.ends.close()
+
+
+def test_with_a_clock_in_python_all_messages_take_the_same_path() -> None:
+    script = """
+import time
+usual = time.monotonic
+time.monotonic = lambda: usual()
+from lochws.connection import sendqueue
+print(sendqueue.push_small)
+"""
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert process.stdout == "None\n"
 
 
 def untap(line: Line) -> None:
