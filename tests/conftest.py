@@ -30,6 +30,7 @@ from lochws.testing.kit import Kit
 from .support.attempts import Attempt, Dial
 from .support.awake import Awake
 from .support.hang import Hang
+from .support.holds import checked_holds
 from .support.peer import Peer, StartPeer
 from .support.programs import Program, Run
 from .support.queues import Clock
@@ -94,6 +95,14 @@ def switch_interval() -> Iterator[None]:
     sys.setswitchinterval(float(os.environ.get("LOCHWS_SWITCH_INTERVAL", usual)))
     yield
     sys.setswitchinterval(usual)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_in_a_nested_hold() -> Iterator[None]:
+    """Have every wait of lochws fail, and the last test, if the waiting thread holds its lock repeatedly."""
+    with checked_holds() as found:
+        yield
+    assert not found
 
 
 @pytest.fixture(scope="session", autouse=True)

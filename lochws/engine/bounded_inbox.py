@@ -277,13 +277,12 @@ class BoundedInbox(Generic[_T]):
         self._do(self._append, self._append, value, cost, key)
 
     def wait_for_room(self, cost: int, timeout: float | None = None) -> None:
-        """Wait until there may be room for a value of this cost, or the inbox is closed.
+        """Wait until there may be room for a value of this cost, or the inbox is closed. Under the lock.
 
         May return early, so call it in a loop that offers the value again.
         """
-        with self.lock:
-            if self.is_full(cost) and not (self.is_closed or self._is_busy):
-                self.changed.wait(slice_of(timeout))
+        if self.is_full(cost) and not (self.is_closed or self._is_busy):
+            self.changed.wait(slice_of(timeout))
 
     def wait_until_low(self, is_over: Callable[[], bool]) -> None:
         """Wait until at most half of the bounds is in use, the inbox is closed, or something else is over.

@@ -280,7 +280,8 @@ class Relay:
                 logging.WARNING, "a relay waits for Redis, with %d events: the receiver pauses",
                 len(queue.inbox), limit=self._pause_lines,
             )
-            queue.inbox.wait_for_room(size, LOOK_SECONDS)
+            with queue.inbox.lock:
+                queue.inbox.wait_for_room(size, LOOK_SECONDS)
 
     def _is_time_over(self) -> bool:
         """Return whether the app has been stopping for `close_timeout`, so that the event must be dropped."""

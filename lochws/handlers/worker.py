@@ -247,7 +247,7 @@ class Worker:
         """
         if threading.get_ident() in self._handing or not may_wait():
             return False
-        with self._inbox.lock:  # reentrant: no other thread can change the numbers before the wait
+        with self._inbox.lock:  # no other thread can change the numbers before the wait
             place = place_of_caller(self._running_futures, self._futures)
             if place is Place.INSIDE or (place is Place.AT_WORK and self._running - self._held_up < 2):
                 return False

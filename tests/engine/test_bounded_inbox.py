@@ -226,7 +226,8 @@ class TestThreads:
 
         def offer(value: str) -> None:
             while not (result := inbox.offer(value, 2, "b"))[0]:
-                inbox.wait_for_room(2)
+                with inbox.lock:
+                    inbox.wait_for_room(2)
             settled.append(result)
 
         first = in_thread(lambda: offer("b1"))

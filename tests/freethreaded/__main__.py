@@ -5,7 +5,8 @@ and builds lochws there. Runs, with the GIL off, the tests of the core, handlers
 the stress test: with the compiled parts, and again in pure Python. Arguments after ``--`` go to pytest.
 
 With ``--tsan``, CPython and the compiled parts are built with ThreadSanitizer instead, and the tests that
-drive the compiled parts from several threads must end without a report of a data race in them.
+drive the compiled parts from several threads must end without a report of a data race in them. This Python
+is always built here: on Debian, as root or with sudo, in about ten minutes the first time.
 
 With ``--throughput``, runs `benchmarks.parallel` there instead. Arguments after ``--`` go to it.
 """
@@ -19,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .interpreter import CACHE, SUPPRESSIONS, find_or_build
+from .interpreter import CACHE, SOURCE, SUPPRESSIONS, find_or_build
 
 ROOT = Path(__file__).parent.parent.parent
 STAND_INS = Path(__file__).parent / "stand_ins"
@@ -28,6 +29,10 @@ STAND_INS = Path(__file__).parent / "stand_ins"
 PACKAGES = (
     "PySocks", "idna", "h11", "wsproto", "hypothesis", "pytest>=8.2", "pytest-timeout", "prometheus-client",
     "redis", "setuptools", "websocket-client", "websockets",
+)
+#: What the races need of it.
+FEW_PACKAGES = (
+    "PySocks", "idna", "h11", "wsproto", "hypothesis", "pytest>=8.2", "pytest-timeout", "setuptools",
 )
 #: The suites in which threads meet.
 SUITES = (
@@ -53,7 +58,8 @@ def main() -> int:
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, such as a file")
     given = parser.parse_args()
     try:
-        python = prepare(find_or_build(given.tsan), "sanitized-venv" if given.tsan else "venv")
+        interpreter = find_or_build(given.tsan)
+        python = prepare_sanitized(interpreter) if given.tsan else prepare(interpreter)
     except (RuntimeError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -74,9 +80,31 @@ def main() -> int:
     return int(failed > 0)
 
 
-def prepare(interpreter: str, name: str) -> str:
+def prepare_sanitized(interpreter: str) -> str:
+    """Create a virtual environment of a Python with ThreadSanitizer, and return its Python.
+
+    The packages are installed by the Python that runs this program, since that one takes many times as long.
+    """
+    folder = CACHE / "sanitized-venv"
+    packages = folder / "lib" / f"{SOURCE}t" / "site-packages"
+    if not (packages / "pytest").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([interpreter, "-m", "venv", "--without-pip", folder], check=True)
+        version = SOURCE.removeprefix("python")
+        subprocess.run(
+            [
+                sys.executable, "-m", "pip", "install", "-q", "--target", packages, "--only-binary=:all:",
+                "--python-version", version, "--abi", f"cp{version.replace('.', '')}t", *FEW_PACKAGES,
+            ],
+            check=True,
+        )
+    build(str(folder / "bin" / "python"))
+    return str(folder / "bin" / "python")
+
+
+def prepare(interpreter: str) -> str:
     """Create a virtual environment of that Python with lochws's compiled parts, and return its Python."""
-    folder = CACHE / name
+    folder = CACHE / "venv"
     python = str(folder / "bin" / "python")
     if not Path(python).exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -84,14 +112,25 @@ def prepare(interpreter: str, name: str) -> str:
         # The newest hypothesis has no wheel for 3.13t, and building it takes a Rust compiler.
         install = [python, "-m", "pip", "install", "-q", "--only-binary=hypothesis"]
         subprocess.run([*install, *PACKAGES], check=True)
-    subprocess.run([python, "setup.py", "-q", "build_ext", "--inplace", "--force"], cwd=ROOT, check=True)
+    build(python)
+    return python
+
+
+def build(python: str) -> None:
+    """Build the compiled parts for a Python, and check that they leave its GIL off.
+
+    Raises:
+        RuntimeError, subprocess.CalledProcessError: that failed.
+    """
+    quiet = {**os.environ, "TSAN_OPTIONS": "report_bugs=0"}  # no races of setuptools
+    command = [python, "setup.py", "-q", "build_ext", "--inplace", "--force"]
+    subprocess.run(command, cwd=ROOT, env=quiet, check=True)
     said = subprocess.run(
         [python, "-W", "error", "-c", "import sys, lochws; print(lochws.compiled, sys._is_gil_enabled())"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=ROOT, env=quiet, capture_output=True, text=True, check=True,
     )
     if said.stdout.split() != ["True", "False"]:
         raise RuntimeError(f"compiled, with a GIL: {said.stdout}, and it should be: True False")
-    return python
 
 
 def _without(tests: str) -> str:

@@ -36,6 +36,8 @@ from lochws.handlers import sequence as sequences
 from lochws.handlers.outbox import Outbox
 from lochws.handlers.sequence import Sequence, Snapshot
 
+from ..support.holds import checked_holds
+
 #: Seconds without any progress after which the stacks are shown and the program ends.
 HANGS = 10
 
@@ -502,8 +504,8 @@ def main() -> int:
     with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                wrong = run(process.stdout.readline().strip(), seconds, folder)
+            with tempfile.TemporaryDirectory() as folder, checked_holds() as nested:
+                wrong = run(process.stdout.readline().strip(), seconds, folder) + nested
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             process.kill()

@@ -46,6 +46,9 @@ def send():
 #: its function `interruption`. Between `begin` and `end` it makes cycles of `Finalized`.
 INTERRUPTIONS = """
 import gc
+from tests.support.holds import checked_holds
+holds = checked_holds()
+holds.__enter__()
 here, has_ended, under_way = threading.local(), threading.Event(), []
 def interrupt(*_):
     if getattr(here, "inside", False):
@@ -101,7 +104,8 @@ class Program:
     def wait_for(self, word: str) -> None:
         """Wait until it prints a word."""
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == f"{word}\n", self._process.stderr
+        line = self._process.stdout.readline()
+        assert line == f"{word}\n", line or self._process.communicate()[1]
 
     def write(self, line: str) -> None:
         """Write a line to its input."""

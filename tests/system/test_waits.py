@@ -11,6 +11,8 @@ import pytest
 
 from lochws.system.waits import ReentrantEvent, Waiters
 
+from ..support.holds import checked_holds
+
 
 class Struck(_thread.RLock):
     """A lock that a signal handler strikes right after a wait has released it."""
@@ -29,6 +31,14 @@ def event(lock: Any) -> None:
     event = ReentrantEvent()
     event._lock, event._changed = lock, Condition(lock)
     event.wait(60)
+
+
+@pytest.mark.parametrize("wait", [waiters, event])
+def test_a_wait_in_a_nested_hold_would_be_noticed(wait: Callable[[Any], None]) -> None:
+    lock = _thread.RLock()
+    with lock, checked_holds() as found, pytest.raises(AssertionError, match="holds"):
+        wait(lock)
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("wait", [waiters, event])
