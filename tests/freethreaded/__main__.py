@@ -30,7 +30,7 @@ PACKAGES = (
     "PySocks", "idna", "h11", "wsproto", "hypothesis", "pytest>=8.2", "pytest-timeout", "prometheus-client",
     "redis", "setuptools", "websocket-client", "websockets",
 )
-#: What the races need of it.
+#: What the races need of it: packages in pure Python.
 FEW_PACKAGES = (
     "PySocks", "idna", "h11", "wsproto", "hypothesis", "pytest>=8.2", "pytest-timeout", "setuptools",
 )
@@ -90,11 +90,11 @@ def prepare_sanitized(interpreter: str) -> str:
     if not (packages / "pytest").exists():
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([interpreter, "-m", "venv", "--without-pip", folder], check=True)
-        version = SOURCE.removeprefix("python")
         subprocess.run(
             [
                 sys.executable, "-m", "pip", "install", "-q", "--target", packages, "--only-binary=:all:",
-                "--python-version", version, "--abi", f"cp{version.replace('.', '')}t", *FEW_PACKAGES,
+                "--python-version", SOURCE.removeprefix("python"), "--implementation", "py", "--abi", "none",
+                "--platform", "any", *FEW_PACKAGES,
             ],
             check=True,
         )
