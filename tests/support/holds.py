@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from lochws.system.waits import ReentrantEvent, Waiters
@@ -26,6 +27,7 @@ def checked_holds() -> Iterator[list[str]]:
     found: list[str] = []
 
     def checking(function: Callable[..., bool], expected: int) -> Callable[..., bool]:
+        @wraps(function)
         def wait(self: Any, timeout: float | None = None) -> bool:
             if (holds := _holds(self._lock)) != expected:
                 found.append(f"{type(self).__name__}.wait with {holds} holds")

@@ -11,7 +11,7 @@ import pytest
 
 import lochws
 
-#: Calls that import something when they are made for the first time, each with its preparation.
+#: Calls that import something when they are made for the first time, each with what is prepared before it.
 CALLS = [
     ("", "app = WebSocketApp(URL); app.start(persist=False); app.close()"),
     ("", "type('App', (WebSocketApp,), {'start': lambda self, more=None: None})(URL).start()"),
@@ -19,11 +19,11 @@ CALLS = [
     ("", "WebSocketApp(URL).mailbox('text').close()"),
     ("", "app = WebSocketApp(URL); own = partial(print); app.on('text')(own); app.remove_handler(own)"),
     ("", "lochws.Governor(per_second=1)"),
-    ("import dataclasses, hashlib", "lochws.Feed(WebSocketApp, [URL]).mailbox('text')"),
     ("", "lochws.connect"),
-    ("import asyncio; loop = asyncio.new_event_loop()", "WebSocketApp(URL).on('text', loop=loop)(handle)"),
     ("", "refused(TypeError, lambda: WebSocketApp(URL).start(pol=3))"),
     ("", "refused(ValueError, lambda: WebSocketApp(URL).on('txt'))"),
+    ("import dataclasses, hashlib", "lochws.Feed(WebSocketApp, [URL]).mailbox('text')"),
+    ("import asyncio; loop = asyncio.new_event_loop()", "WebSocketApp(URL).on('text', loop=loop)(handle)"),
 ]
 
 #: Makes each call in forked children. Each time another line of a module that is imported meanwhile, one of
@@ -44,9 +44,8 @@ def refused(error, function):
         return
     raise AssertionError
 
-def run(prepare, call, point):
+def run(call, point):
     seen, errors = 0, []
-    exec(prepare, globals())
     def make():
         try:
             exec(call, dict(globals()))
@@ -68,6 +67,7 @@ def run(prepare, call, point):
     return seen >= point, errors
 
 def run_all(prepare, call):
+    exec(prepare, globals())
     point = count = 0
     while True:
         point += 1 + 5 * count
@@ -75,7 +75,7 @@ def run_all(prepare, call):
         reads, writes = os.pipe()
         if not os.fork():
             sys.stderr.close()
-            os.write(writes, repr(run(prepare, call, point)).encode())
+            os.write(writes, repr(run(call, point)).encode())
             os._exit(0)
         os.close(writes)
         with open(reads) as pipe:
