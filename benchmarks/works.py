@@ -98,6 +98,7 @@ WORKS = {
         Work(name="receive TLS 16", kind="receive", size=16, tls=True),
         Work(name="receive TLS 128", kind="receive", tls=True),
         Work(name="receive TLS 1024", kind="receive", size=1024, tls=True),
+        Work(name="receive TLS 64K", kind="receive", size=65536, payload="binary", tls=True),
         Work(name="send text 128", kind="send"),
         Work(name="send text 128, 8 threads", kind="send", senders=8),
         Work(name="send binary 64K", kind="send", size=65536, payload="binary"),
