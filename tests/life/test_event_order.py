@@ -226,7 +226,7 @@ class TestWhileOpen:
         self, situation: Situation, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        def defect(self: Receiver, data: bytes) -> None:
+        def defect(self: Receiver, *_: object) -> None:
             raise ZeroDivisionError("a defect of {ours}")
 
         peer = start_peer(lambda link: (link.accept(), link.send_frame(TEXT, b"x"), link.wait_for_end()))
