@@ -25,8 +25,8 @@ if os.environ.get("LOCHWS_PURE_PYTHON") != "1" and sys.implementation.name == "c
         source = "lochws/protocol/_inflating.c"
         extensions.append(Extension("lochws.protocol._inflating", [source], libraries=["z"], optional=True))
         # These hold the GIL. Without one, Python's own calls take 0.75 of the time.
-        sources = ["lochws/system/_calls.c", "lochws/system/_waiting.c"]
-        headers = ["lochws/system/_waiting.h"]
+        sources = [f"lochws/system/_{name}.c" for name in ("calls", "turn", "waiting")]
+        headers = [f"lochws/system/_{name}.h" for name in ("calls", "waiting")]
         extensions.append(Extension("lochws.system._calls", sources, depends=headers, optional=True))
         source, headers = "lochws/connection/_small.c", ["lochws/protocol/_frames.h"]
         extensions.append(Extension("lochws.connection._small", [source], depends=headers, optional=True))

@@ -24,12 +24,10 @@ from .inbox import Inbox
 from .poller import make_poller, mask_of
 from .suspension import SuspensionDetector
 from .timers import Timers
+from .turn import new_turn
 
 #: The size of the buffer that all channels of a loop receive into.
 BUFFER_BYTES = 256 * 1024
-#: If the two clocks diverge by this much between two turns, or a wait ends this late, in seconds, the loop
-#: checks for a suspension.
-SUSPICIOUS_SECONDS = 1.0
 #: The part of the buffer that each channel gets at least, however many channels are ready.
 SHARE_BYTES = 16 * 1024
 
@@ -105,36 +103,34 @@ class Loop:
     Attributes:
         baton: the lock whose holder may call `turn`.
         mail: the inboxes that have something to deliver. Any thread appends, the reader takes.
-        is_ending: set by the reader, before it wakes the loop, when turns must no longer wait.
     """
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self.clock = clock
-        self._monotonic, self._wall = clock.monotonic, clock.wall  # asked in each turn
+        self._monotonic = clock.monotonic
         self.baton = threading.Lock()
         self._pipe = WakePipe()
         self._added: deque[Channel] = deque()  # any thread appends, the baton holder takes
         self._touched: deque[Channel] = deque()  # likewise
         self.mail: deque[Inbox] = deque()
-        self.is_ending = False
         # All below is the baton holder's.
         try:
             self._poller = make_poller()
         except BaseException:
             self._pipe.close()
             raise
-        # Called in each turn. Alarms are only needed beside the machine's clock.
-        self._poll = self._poller.poll if clock is SYSTEM else self._poll_until_alarm
         self._poller.watch(self._pipe.fileno(), 0, EVENT_READ)
         self._registered: dict[Channel, tuple[int, int]] = {}  # descriptor, mask (0: not in the poller)
         self._watched: dict[int, Any] = {}  # those in the poller, and each Watch, by descriptor
         self._again: dict[Channel, None] = {}  # the channels with more to do immediately, in order
         self._timers: Timers[Channel] = Timers()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
-        self._suspensions = SuspensionDetector(self._monotonic(), self._wall())
-        self._asleep = False
-        self._turns = 0
-        self._due: float | None = None  # when the wait of this turn ends at the latest
+        # Alarms are only needed beside the machine's clock.
+        poll = self._poller.poll if clock is SYSTEM else self._poll_until_alarm
+        self._turn = new_turn(
+            self._poller, poll, clock, self.mail, self._touched, self._added, self._watched, self._buffer
+        )
+        self._suspensions = SuspensionDetector(self._turn.now, self._turn.wall)
         self._alarmed: Channel | None = None  # set by `set_alarm`, with the next
         self._alarm_at: float | None = None
 
@@ -153,7 +149,7 @@ class Loop:
     def notify(self, inbox: Inbox) -> None:
         """Have the inbox delivered soon."""
         self.mail.append(inbox)
-        if self._asleep:  # `wake`, without a call on the way of every message
+        if self._turn.is_asleep:  # `wake`, without a call on the way of every message
             self._pipe.wake()
 
     def ask_flush(self, channel: Channel, _flush: Callable[[], object] | None) -> None:
@@ -164,7 +160,7 @@ class Loop:
         """End the wait of the current turn, if it is waiting."""
         # The waiting thread sets the flag before it checks the deques for the last time. So an item that is
         # appended before the flag is read here cannot be missed.
-        if self._asleep:
+        if self._turn.is_asleep:
             self._pipe.wake()
 
     def look_at_clock(self) -> None:
@@ -173,8 +169,8 @@ class Loop:
 
     def rest(self) -> Rest | None:
         """Return the state of this turn's wait; None if it does not wait or is about to stop waiting."""
-        rest = Rest(self._turns, self._due)
-        if not self._asleep or self._touched or self._added:
+        rest = Rest(self._turn.number, self._turn.due)
+        if not self._turn.is_asleep or self._touched or self._added:
             return None
         if self._alarmed in self._registered:
             return None
@@ -182,6 +178,11 @@ class Loop:
             return None if self._poller.poll(0, 1) else rest
         except (OSError, ValueError, RuntimeError):  # it was just closed or changed
             return None
+
+    def end_waits(self) -> None:
+        """Make this turn and all later ones of the reader return without waiting."""
+        self._turn.is_ending = True
+        self.wake()
 
     @property
     def has_channels(self) -> bool:
@@ -198,52 +199,52 @@ class Loop:
                 which does not wait while there is `mail`, nor once `is_ending` is set.
             limit: seconds to wait at most, or None for no limit.
         """
-        now = self._monotonic()
         if self._added or self._touched:
-            self._admit(now)
+            self._admit(self._monotonic())
         again: dict[Channel, None] | None = None
-        timeout = limit
         if self._again:
-            again, self._again, timeout = self._again, {}, 0.0
-        elif self._timers.next is not None:
-            left = self._timers.next - now
-            left = 0.0 if left < 0.0 else min(LONGEST_SECONDS, left)
-            timeout = left if limit is None or left < limit else limit
-        self._turns += 1
-        self._due = due = None if timeout is None else now + timeout
-        self._asleep = True
-        is_over = self.mail or self.is_ending if until is None else until()
-        if is_over or self._touched or self._added:
-            timeout, due = 0.0, now
-        most = len(self._watched) + 1
-        ready = self._poll(timeout if not timeout or self.clock.passes else None, most)
-        self._asleep = False
-        now, wall = self._monotonic(), self._wall()
-        # The full check is made only if a suspension is possible.
-        is_late = due is not None and now - due > SUSPICIOUS_SECONDS
-        is_ahead = wall - now - self._suspensions.ahead > SUSPICIOUS_SECONDS
-        was_suspended = (is_late or is_ahead) and self._suspensions.was_suspended(now, wall, due)
-        self._suspensions.ahead = wall - now
-        # If many channels are ready, each gets less room: the messages of one turn must not keep the handlers
-        # busy for so long that they look slow.
-        count = len(ready)
-        buffer = self._buffer if count <= 1 else self._buffer[: max(BUFFER_BYTES // count, SHARE_BYTES)]
-        for descriptor, events in ready:
-            channel = self._watched.get(descriptor)
-            if channel is None:  # the pipe, or a channel that was removed in this turn
-                self._pipe.drain()
-                continue
-            try:
-                mask = events if events == EVENT_READ else self._mask_for(channel, events)
-                more = channel.on_ready(mask, buffer, now)
-                if more is not None:
-                    self._settle(channel, more)
-            except BaseException as error:  # noqa: BLE001  an interruption propagates
-                self._on_defect(channel, error)
-            if again:
+            again, self._again, limit = self._again, {}, 0.0
+        ready = self._turn.run(until, limit, self._timers.next, again is not None)
+        if ready is not None:
+            self._act(ready, again or {})
+
+    def _act(
+        self, ready: list[tuple[int, int]] | tuple[Any, object], again: dict[Channel, None]
+    ) -> None:
+        """Call the channels that are ready and those that have more to do, and run the timers."""
+        turn = self._turn
+        now, buffer = turn.now, self._buffer
+        if isinstance(ready, tuple):
+            channel, result = ready
+            again.pop(channel, None)
+            if isinstance(result, BaseException):
+                self._on_defect(channel, result)
+            elif result is not None:
+                self._call(channel, bool, result)
+        else:
+            # If many channels are ready, each gets less room: the messages of one turn must not keep the
+            # handlers busy for so long that they look slow.
+            if len(ready) > 1:
+                buffer = buffer[: max(BUFFER_BYTES // len(ready), SHARE_BYTES)]
+            for descriptor, events in ready:
+                channel = self._watched.get(descriptor)
+                if channel is None:  # the pipe, or a channel that was removed in this turn
+                    self._pipe.drain()
+                    continue
+                try:
+                    more = channel.on_ready(self._mask_for(channel, events), buffer, now)
+                    if more is not None:
+                        self._settle(channel, more)
+                except BaseException as error:  # noqa: BLE001  an interruption propagates
+                    self._on_defect(channel, error)
                 again.pop(channel, None)
+        was_suspended = False
+        if turn.is_suspicious:  # the full check is made only if a suspension is possible
+            self._suspensions.ahead = turn.ahead
+            was_suspended = self._suspensions.was_suspended(now, turn.wall, turn.due)
+            turn.ahead = self._suspensions.ahead
         if again or was_suspended:
-            self._go_on(again or {}, buffer, was_suspended, now)
+            self._go_on(again, buffer, was_suspended, now)
         if self._timers.next is not None and self._timers.next <= now:
             self._run_timers(now)
 
@@ -333,7 +334,8 @@ class Loop:
         self.baton = threading.Lock()
         self._poller.close()
         self._pipe.reset_after_fork()
-        self._again, self._registered, self._watched = {}, {}, {}
+        self._again, self._registered = {}, {}
+        self._watched.clear()
         self._timers = Timers()
         self._alarmed = self._alarm_at = None
         for waiting in (self._added, self._touched, self.mail):

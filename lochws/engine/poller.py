@@ -61,19 +61,19 @@ class EpollPoller:
     """Linux's epoll, called directly, without the objects and calls of the module selectors."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self.poll: _Poll = self._epoll.poll if syscalls.wait is None else partial(syscalls.wait, self._epoll)
-        self.close = self._epoll.close
+        self.epoll = select.epoll()
+        self.poll: _Poll = self.epoll.poll if syscalls.wait is None else partial(syscalls.wait, self.epoll)
+        self.close = self.epoll.close
 
     def watch(self, descriptor: int, before: int, wanted: int) -> None:
         """Change what a descriptor is waited for."""
         if not before:
-            self._epoll.register(descriptor, _BITS[wanted])
+            self.epoll.register(descriptor, _BITS[wanted])
         elif wanted:
-            self._epoll.modify(descriptor, _BITS[wanted])
+            self.epoll.modify(descriptor, _BITS[wanted])
         else:
             try:
-                self._epoll.unregister(descriptor)
+                self.epoll.unregister(descriptor)
             except OSError:
                 pass  # it was closed, so that epoll has forgotten it
 

@@ -86,15 +86,14 @@ class Reader:
 
     def stop(self) -> None:
         """Stop the thread once its last channel has left and everything has been delivered."""
-        self._stopping = self.loop.is_ending = True
-        self.loop.wake()
+        self._stopping = True
+        self.loop.end_waits()
 
     def fail(self, error: BaseException) -> None:
         """End every channel with this error. Only the first call has an effect."""
         if self._error is None:
             self._error = error
-        self.loop.is_ending = True
-        self.loop.wake()
+        self.loop.end_waits()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the thread has ended. Return False if it has not, or if it is the calling thread."""

@@ -1,4 +1,5 @@
-/* System calls that hold the GIL: the compiled twins of socket.send, socket.recv_into and os.urandom.
+/* System calls that hold the GIL: the compiled twins of socket.send, socket.recv_into and os.urandom. The wait of a
+ * loop's turn, which releases it, is in _turn.c.
  *
  * Python releases the GIL around every such call, even around those that cannot block. A thread that the call
  * wakes, or that is computing, then takes it, and the caller gets it back when that thread is done or after
@@ -16,6 +17,7 @@
 #include <sys/random.h>
 #endif
 
+#include "_calls.h"
 #include "_waiting.h"
 
 #define HOLD_BYTES (512 * 1024)
@@ -26,9 +28,10 @@
 
 /* Store the descriptor of a socket. Return 0 with an exception if it has none. */
 static int
-descriptor_of(PyObject *sock, int *descriptor)
+descriptor_of(PyObject *module, PyObject *sock, int *descriptor)
 {
-    PyObject *number = PyObject_CallMethod(sock, "fileno", NULL);
+    const State *state = PyModule_GetState(module);
+    PyObject *number = PyObject_CallMethodNoArgs(sock, state->fileno);
     if (number == NULL) {
         return 0;
     }
@@ -67,7 +70,7 @@ PyDoc_STRVAR(send_doc,
 "Send bytes without blocking. Returns how many the kernel took, 0 if its buffer is full.");
 
 static PyObject *
-call_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+call_send(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     int descriptor, error;
     Py_buffer view;
@@ -76,7 +79,7 @@ call_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "send(sock, data)");
         return NULL;
     }
-    if (!descriptor_of(args[0], &descriptor) || PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE) < 0) {
+    if (!descriptor_of(module, args[0], &descriptor) || PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
     do {
@@ -111,7 +114,7 @@ PyDoc_STRVAR(receive_into_doc,
 "None if there are none yet.");
 
 static PyObject *
-call_receive_into(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+call_receive_into(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     int descriptor, error, parts = 0;
     Py_buffer views[2];
@@ -122,7 +125,7 @@ call_receive_into(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
         PyErr_SetString(PyExc_TypeError, "receive_into(sock, buffer, more=None)");
         return NULL;
     }
-    if (!descriptor_of(args[0], &descriptor)) {
+    if (!descriptor_of(module, args[0], &descriptor)) {
         return NULL;
     }
     for (; parts < count - 1 && args[parts + 1] != Py_None; parts++) {
@@ -201,9 +204,54 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static int
+module_exec(PyObject *module)
+{
+    State *state = PyModule_GetState(module);
+    state->fileno = PyUnicode_InternFromString("fileno");
+    state->on_ready = PyUnicode_InternFromString("on_ready");
+    if (state->fileno == NULL || state->on_ready == NULL) {
+        return -1;
+    }
+#ifdef __linux__
+    state->turn_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &turn_spec, NULL);
+    return state->turn_type == NULL ? -1 : PyModule_AddType(module, state->turn_type);
+#else
+    return 0;
+#endif
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    State *state = PyModule_GetState(module);
+    Py_VISIT(state->turn_type);
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    State *state = PyModule_GetState(module);
+    Py_CLEAR(state->turn_type);
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    State *state = PyModule_GetState((PyObject *)module);
+    module_clear((PyObject *)module);
+    /* Not before: the collector may clear a module whose functions are still called. */
+    Py_CLEAR(state->fileno);
+    Py_CLEAR(state->on_ready);
+}
+
 static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, (void *)module_exec},
 #ifdef Py_mod_multiple_interpreters
-    /* The module has no state. */
+    /* Nothing is shared between two modules: no static variable changes, and no object outlives its
+     * interpreter. */
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
     /* Py_mod_gil is left out: without a GIL the module is not built. */
@@ -213,10 +261,13 @@ static PyModuleDef_Slot module_slots[] = {
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "lochws.system._calls",
-    .m_doc = "System calls that hold the GIL.",
-    .m_size = 0,
+    .m_doc = "System calls that hold the GIL, and the wait of a turn.",
+    .m_size = sizeof(State),
     .m_methods = methods,
     .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
 };
 
 PyMODINIT_FUNC

@@ -1,4 +1,5 @@
-/* Waiting for descriptors: the compiled twin of select.epoll.poll, for a loop beside threads that compute.
+/* Waiting for descriptors: the compiled twin of select.epoll.poll, for a loop beside threads that compute. Turns
+ * wait by the same function.
  *
  * To wait, a thread releases the GIL, and gets it back when another thread that computes has had it for 5 ms
  * (sys.getswitchinterval). A server nearby answers a hundred times as fast. So if the last wait ended with such a
@@ -33,8 +34,7 @@ now(void)
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-/* Do as epoll_wait. The caller has the GIL. */
-static int
+int
 wait_for_events(int epoll, struct epoll_event *events, int most, int milliseconds)
 {
     int count = 0;

@@ -292,7 +292,7 @@ class TestAFullQueue:
             loop = app._lochws.life._crew.reader.loop  # type: ignore[union-attr]
             for _ in range(3):  # the kernel may still move data to the other side, and take more
                 self.fill(app)
-                eventually(lambda: loop._asleep)
+                eventually(lambda: loop._turn.is_asleep)
             counted = count_turns(loop)
             with pytest.raises(QueueFull):
                 app.send_binary(self.CHUNK)

@@ -135,7 +135,7 @@ class TestWakingUp:
 
     def test_waking_a_closed_loop_does_nothing(self) -> None:
         loop = Loop()
-        loop._asleep = True  # as if its last turn had been cut short
+        loop._turn.is_asleep = True  # as if its last turn had been cut short
         loop.close()
         loop.wake()
 

@@ -251,7 +251,7 @@ def test_a_task_whose_turn_has_not_come_costs_no_further_calls(
 
     def waiting(_: object) -> Steps[None]:
         yield Wait(((pair[0], EVENT_WRITE),), None)
-        seen.append(loop._turns)
+        seen.append(loop._turn.number)
 
     def other(_: object) -> Steps[None]:
         for _ in range(3):

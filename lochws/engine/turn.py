@@ -1,0 +1,152 @@
+"""Turn: a loop's wait for its descriptors, with the clocks that are read after it.
+
+Most turns end with one descriptor that can be read, whose channel has nothing to say afterwards. Such a turn
+is a single call of `Turn.run`. It is the compiled twin on Linux, with the machine's clock, else `TurnPython`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+from selectors import EVENT_READ
+from typing import Any, Protocol
+
+from ..clock import SYSTEM, Clock
+from ..system import syscalls
+from ..system.compiled import choose
+from ..system.waits import LONGEST_SECONDS
+from .poller import EpollPoller, Poller
+
+#: If the two clocks diverge by this much between two turns, or a wait ends this late, in seconds, the loop
+#: checks for a suspension.
+SUSPICIOUS_SECONDS = 1.0
+
+
+class Turn(Protocol):
+    """The wait of a loop. For the baton holder; any thread may read `is_asleep`, `number` and `due`.
+
+    Attributes:
+        is_asleep: whether the thread is waiting, or about to. It is set before the deques are checked for the
+        last
+            time, so whoever appends to one and then reads it cannot be missed.
+        is_ending: whether turns must no longer wait. Any thread may set it.
+        number: the number of turns so far.
+        due: when this turn's wait ends at the latest, in monotonic seconds, or None.
+        now, wall: the time after the last wait, by both clocks.
+        ahead: how many seconds the wall clock was ahead at the last comparison that found nothing suspicious.
+        is_suspicious: whether the machine may have been suspended during the last wait.
+    """
+
+    is_asleep: bool
+    is_ending: bool
+    number: int
+    now: float
+    wall: float
+    ahead: float
+    is_suspicious: bool
+
+    @property
+    def due(self) -> float | None:
+        """The latest end of this turn's wait, in monotonic seconds, or None."""
+
+    def run(
+        self, until: Callable[[], bool] | None, limit: float | None, when: float | None, has_more: bool, /
+    ) -> list[tuple[int, int]] | tuple[Any, object] | None:
+        """Wait, and call the channel that is ready if it is the only one and can only be read.
+
+        A signal may end the wait early.
+
+        Args:
+            until: called right before the wait; if it returns True, there is no wait. None for the reader,
+            which
+                does not wait while there is mail, or once `is_ending` is set.
+            limit: seconds to wait at most, or None for no limit.
+            when: the next deadline of a timer, in monotonic seconds, or None.
+            has_more: whether the loop will call other channels in this turn, too.
+
+        Returns:
+            None if nothing is left to do in this turn. A pair if a channel was called: the channel, and what
+            it has returned or the exception that it has raised. Else the descriptors that are ready, with
+            their events, as `Poller.poll` returns them. Timers may be due in the latter two cases.
+        """
+
+
+class TurnPython:
+    """The Python twin of `Turn`.
+
+    Args:
+        poll: waits for descriptors, as `Poller.poll` does.
+        clock: the clock to read.
+        mail, touched, added: the deques whose items end the wait.
+        watched: the channels by descriptor.
+        buffer: the memory that a channel receives into.
+    """
+
+    def __init__(
+        self, poll: Callable[[float | None, int], list[tuple[int, int]]], clock: Clock, mail: Sized, touched:
+        Sized, added: Sized, watched: dict[int, Any], buffer: memoryview,
+    ) -> None:
+        self._poll, self._clock, self._buffer = poll, clock, buffer
+        self._mail, self._touched, self._added, self._watched = mail, touched, added, watched
+        self._monotonic, self._wall = clock.monotonic, clock.wall
+        self.is_asleep = self.is_ending = self.is_suspicious = False
+        self.number = 0
+        self.due: float | None = None
+        self.now, self.wall = clock.monotonic(), clock.wall()
+        self.ahead = self.wall - self.now
+
+    def run(
+        self, until: Callable[[], bool] | None, limit: float | None, when: float | None, has_more: bool, /
+    ) -> list[tuple[int, int]] | tuple[Any, object] | None:
+        """Wait, and call the channel that is ready if it is the only one and can only be read."""
+        now, timeout = self._monotonic(), limit
+        if when is not None:
+            timeout = min(max(when - now, 0.0), LONGEST_SECONDS)
+            if limit is not None and limit < timeout:
+                timeout = limit
+        self.number += 1
+        self.due = due = None if timeout is None else now + timeout
+        self.is_asleep = True
+        try:
+            is_over = self._mail or self.is_ending if until is None else until()
+            if is_over or self._touched or self._added:
+                timeout, due = 0.0, now
+            most = len(self._watched) + 1
+            ready = self._poll(timeout if not timeout or self._clock.passes else None, most)
+        finally:
+            self.is_asleep = False
+        self.now, self.wall = now, wall = self._monotonic(), self._wall()
+        ahead = wall - now
+        is_late = due is not None and now - due > SUSPICIOUS_SECONDS
+        self.due = due
+        self.is_suspicious = is_late or ahead - self.ahead > SUSPICIOUS_SECONDS
+        if not self.is_suspicious:
+            self.ahead = ahead
+            if len(ready) == 1 and ready[0][1] == EVENT_READ:
+                channel = self._watched.get(ready[0][0])
+                if channel is not None:
+                    return self._call(channel, when, has_more)
+        return ready
+
+    def _call(
+        self, channel: Any, when: float | None, has_more: bool
+    ) -> list[tuple[int, int]] | tuple[Any, object] | None:
+        try:
+            more = channel.on_ready(EVENT_READ, self._buffer, self.now)
+        except BaseException as error:  # noqa: BLE001  the loop handles it
+            return channel, error
+        if more is not None or has_more:
+            return channel, more
+        return None if when is None or when > self.now else []
+
+
+_Turn: Callable[..., Turn] | None = choose(syscalls.twins, "Turn", None)
+
+
+def new_turn(
+    poller: Poller, poll: Callable[[float | None, int], list[tuple[int, int]]], clock: Clock, mail: Sized,
+    touched: Sized, added: Sized, watched: dict[int, Any], buffer: memoryview,
+) -> Turn:
+    """Return the turn of a loop, which waits by `poll`. All other arguments are those of `TurnPython`."""
+    if _Turn is not None and clock is SYSTEM and type(poller) is EpollPoller:
+        return _Turn(poller.epoll, mail, touched, added, watched, buffer, LONGEST_SECONDS, SUSPICIOUS_SECONDS)
+    return TurnPython(poll, clock, mail, touched, added, watched, buffer)
