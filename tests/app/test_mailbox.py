@@ -338,6 +338,7 @@ class TestEnds:
         assert "in a handler of the same app" in str(failures[0])
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_in_the_child_of_a_fork_a_mailbox_has_ended(self, start_peer: StartPeer) -> None:
         app = WebSocketApp(start_peer(telling("a", "b")).url)
         mailbox = app.mailbox("text")

@@ -87,7 +87,7 @@ def test_an_idle_connection_takes_little_memory(start_peer: StartPeer) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="its memory cannot be measured")
-@pytest.mark.parametrize(("scheme", "most_kib"), [("ws", 24), ("wss", 64)])
+@pytest.mark.parametrize(("scheme", "most_kib"), [("ws", 24), ("wss", 68)])
 def test_an_attempt_takes_little_memory_and_leaves_none(
     scheme: str, most_kib: int, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str
 ) -> None:

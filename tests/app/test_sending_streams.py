@@ -211,6 +211,7 @@ class TestRefusals:
             assert server.wait_for(1) == [b"".join(parts(30))]
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_the_child_of_a_fork_does_not_go_on_with_it() -> None:
     def chunks() -> Iterator[bytes]:
         yield b"before"

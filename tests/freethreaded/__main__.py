@@ -74,7 +74,8 @@ def main() -> int:
     for pure in (given.pure,) if given.pure else ("0", "1"):
         print(f"== {'pure Python' if pure == '1' else 'compiled'}, without a GIL", flush=True)
         suites = given.pytest or [*(f"tests/{name}" for name in SUITES), *map(_without, LEFT_OUT)]
-        failed += run(python, "-m", "pytest", "-q", *suites, LOCHWS_PURE_PYTHON=pure)
+        # A test that takes too long would end all of them.
+        failed += run(python, "-m", "pytest", "-q", "--timeout=900", *suites, LOCHWS_PURE_PYTHON=pure)
         if not given.pytest:
             failed += run(python, "-m", "tests.stress", "--seconds", "20", LOCHWS_PURE_PYTHON=pure)
     return int(failed > 0)
