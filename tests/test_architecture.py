@@ -60,7 +60,7 @@ FORBIDDEN = {
 #: Names that look private but belong to the public interface of a NamedTuple or of zlib's type stubs.
 PUBLIC_ALL_THE_SAME = {"_asdict", "_replace", "_Decompress"}
 
-#: Programs, and what only tests and programs use: no call interrupts their imports.
+#: Programs, and modules that only tests and programs use: no call interrupts their imports.
 PROGRAMS = ("__main__.py", "cli/", "demo.py", "testing/")
 
 MAX_PARTS = 37

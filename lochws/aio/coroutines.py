@@ -84,7 +84,7 @@ class CoroutineHandlers:
                     return True
 
     def discard(self) -> None:
-        """End before the first handler was added. Any thread."""
+        """End without ever having had a handler. Any thread."""
         self._is_over = True
         self._intake.close()
 

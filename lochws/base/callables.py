@@ -83,7 +83,7 @@ def unfit_signature(function: Callable[..., object], count: int) -> object | Non
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError, AttributeError):
-        return None  # some built-in functions have none to see; and this call may interrupt the import
+        return None  # some built-in functions have none; and this call may interrupt the import
     try:
         signature.bind(*range(count))
     except TypeError:

@@ -1,4 +1,4 @@
-/* The shortest path of a message: a small one is handed over to those that gather, or framed, masked and sent.
+/* The shortest path of a message: a small one joins those that gather, or is framed, masked and sent.
  *
  * `push_small` reads and writes the slots of a SendQueue, its Outgoing and its MaskKeys. No Python code runs
  * between its checks and its records, and the GIL is held throughout: while nothing holds the queue's lock,
@@ -76,7 +76,7 @@ find_slots(PyTypeObject *type, const char *const *names, Py_ssize_t *offsets, in
 
 PyDoc_STRVAR(configure_doc,
 "configure(SendQueue, Outgoing, MaskKeys, kept_items, gather_bytes, monotonic, fileno)\n--\n\n"
-"Set the classes whose slots push_small() uses, the limits of theirs that it keeps to, and functions that it calls.");
+"Set the classes whose slots push_small() uses, the two limits that it keeps to, and the functions that it calls.");
 
 static PyObject *
 configure(PyObject *module, PyObject *args)
@@ -211,7 +211,7 @@ descriptor_of(const State *state, PyObject *queue)
     return descriptor;
 }
 
-/* Do in Python what is left to do. Ctrl-C may interrupt that, and then it is done once more. */
+/* Do in Python what is left to do. If Ctrl-C interrupts that, do it once more. */
 static PyObject *
 finish(const State *state, PyObject *queue)
 {
@@ -253,7 +253,7 @@ send_alone(const State *state, PyObject *queue, PyObject *message, int first, co
     const unsigned char *key = (unsigned char *)PyBytes_AS_STRING(block) + position;
     size = write_frame(frame, first, content, size, key) - frame;
 
-    /* Nothing may fail once bytes were sent, so the records are made before. */
+    /* Nothing may fail once bytes have been sent, so the records are made first. */
     PyObject *new_position = PyLong_FromSsize_t(position + 4), *new_end = PyLong_FromSsize_t(end);
     PyObject *new_messages = PyLong_FromSsize_t(messages), *new_sent = PyLong_FromSsize_t(sent + size);
     PyObject *result = NULL;

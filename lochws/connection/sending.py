@@ -62,7 +62,7 @@ class Line(Sink, Protocol):
         """Return whether TCP has yet to send some of what it has taken."""
 
     def direct_socket(self) -> socket.socket | None:
-        """Return the socket if the kernel may be given bytes without calling `send`, otherwise None."""
+        """Return the socket if bytes may be passed to the kernel without calling `send`, otherwise None."""
 
 
 class SendingHalf:
@@ -101,7 +101,7 @@ class SendingHalf:
         self._clock = clock
         #: Whether messages need no work before they are queued.
         self.is_plain = trace is None and not sender.deflates
-        #: To be tried first with each message: see `push_small`. None if some messages need work before.
+        #: Tried first for each message: see `push_small`. None if some messages need work first.
         self.push_small = push_small if self.is_plain and self.large_bytes > DROP_OFF_BYTES else None
         self._ask_flush = ask_flush
         self._may_block = may_block

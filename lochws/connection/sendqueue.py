@@ -184,9 +184,9 @@ class SendQueue:
         self._is_unsure = False  # an interrupted writer could not record what the kernel took of its batch
         self._proofs = proofs or Proofs(bytes, bytes)
         self.doubts: Doubts | None = None
-        # `push_small` asks the lock, and relies on that to run no Python code, as gevent's may do.
+        # `push_small` asks the lock whether it is held. That must not run Python code, as gevent's lock may.
         is_usual = isinstance(type(self._lock).locked, MethodDescriptorType)
-        # The last slot to be set, since `push_small` uses all others.
+        # Set last, since `push_small` does nothing before, and needs all other slots.
         self._socket = sock if is_usual and budget is None else None
 
     # Any thread.
@@ -935,9 +935,9 @@ class SendQueue:
                 raise TransportFail(f"connection lost: {error}") from error
 
     def _after_small(self) -> bool:
-        """Finish the work of `push_small`, which the kernel has not taken whole: it calls this method.
+        """Finish a message of `push_small` that the kernel has not taken whole. `push_small` calls this.
 
-        It is called again if an interruption or an error has ended it.
+        It is called once more if an interruption or an error has ended it.
 
         Raises:
             TransportFail: the network failed, and the message was not sent whole.

@@ -86,7 +86,7 @@ class Inbox:
         return items, after
 
     def _oldest(self) -> _Batch:
-        """Remove and return the oldest batch, of which there is one."""
+        """Remove and return the oldest batch. Call this only if there is one."""
         if self._ahead:
             return self._ahead.pop()
         batches = self.batches

@@ -116,7 +116,7 @@ class Book:
         self.rules = rules
         self.sources = dict(sources)
         self.is_closing = False
-        self._versions = itertools.count(1)  # of all shards: one may be removed and return with others
+        self._versions = itertools.count(1)  # of all shards: one may be removed and return with other sources
         self.changes = 0  # counts what may concern other workers than the one that reports
         self._opens_at, self._expected, self._waits_until = opens_at, expected, waits_until
         self._members: dict[str, _Member] = {}

@@ -34,7 +34,7 @@ def plugin_name(fleet: str) -> str:
 
 
 class _Names(dict[int, str]):
-    """The names of the semaphores of one role by shard: each report needs all of them."""
+    """The names of one role's semaphores, by shard: each report needs all of them."""
 
     def __init__(self, fleet: str, role: str) -> None:
         self._fleet, self._role = fleet, role

@@ -1,12 +1,12 @@
 """Keeper of a fleet on one worker: it runs the apps of the shards whose leases the worker holds.
 
-Four things run beside each other. Reports go out on the worker's event loop, and each reply says which
+Four things run side by side. Reports go out on the worker's event loop, and each reply says which
 shards the worker owns. Three threads do the rest:
 
 * The opener calls `make_app` and starts the apps.
 * The mover closes apps, counts them, and notes which shards have opened or ended.
-* The guard does nothing but look at the clock: it closes all apps before the leases can run out, whatever the
-  network, the event loop and the user's functions are doing. It calls none of these.
+* The guard does nothing but watch the clock: it closes all apps before the leases can run out, whatever the
+  network, the event loop and the user's functions are doing. It runs no user code.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _STABLE = 10.0
 _ROUND, _TIMES = 2.0, 5
 #: Seconds that the mover pauses after each shard, so that the receiving thread gets the GIL.
 _PAUSE = 0.001
-#: After this many apps, the opener and the mover wait for a turn of the event loop, which renews the leases;
-#: but for this many seconds at most.
+#: After `_SLICE` apps, the opener and the mover wait for a turn of the event loop, which renews the leases,
+#: for at most `_TURN` seconds.
 _SLICE, _TURN = 32, 1.0
 #: Seconds after which the log says that `make_app` has not returned.
 _SLOW = 10.0
@@ -183,7 +183,7 @@ class Shard:
     is_lost: bool = False
 
     def all_runs(self) -> list[Run]:
-        """Return all apps that may still have a connection. Under the keeper's lock, unless it is leaving."""
+        """Return all apps that may still have a connection. Under the lock, unless the shard is leaving."""
         return [*self.runs.values(), *self.parting]
 
 
@@ -372,10 +372,10 @@ class Keeper:
     # The guard.
 
     def is_valid(self) -> bool:
-        """Return whether the leases of this worker are valid for certain. Any thread.
+        """Return whether the leases of this worker are certainly valid. Any thread.
 
-        If not, the caller drops an event or lets a timer wait, so all connections end even if the guard is
-        not the first to notice, and a reply that was on its way renews the leases after all.
+        If they are not, the caller drops an event or lets a timer wait. Then all connections have to end,
+        even if a reply that was on its way renews the leases before the guard notices.
         """
         if now() < self._drops_at:
             return not self._is_dropping
@@ -463,7 +463,7 @@ class Keeper:
                 self._give_way()
 
     def _give_way(self) -> None:
-        """Wait until the event loop has made a turn, which may be waiting for the GIL. On another thread."""
+        """Wait until the event loop, which may be waiting for the GIL, has made a turn. On another thread."""
         turned = threading.Event()
         try:
             self._loop.call_soon_threadsafe(turned.set)
@@ -487,7 +487,7 @@ class Keeper:
         with self._lock:
             shard = self._shards.get(content.shard)
             if shard is None or shard.is_leaving or shard.version != content.version:
-                return  # what follows for a later version is in the queue
+                return  # the content of a later version is in the queue
         excluded = set(content.excluded)
         wanted: dict[str, Hashable] = {}
         try:
@@ -637,7 +637,7 @@ class Keeper:
         return True
 
     def _part(self, shard: Shard, run: Run) -> None:
-        """Have a shard no longer count an app, which is then closed. Under the lock."""
+        """Stop counting an app of a shard. The caller then closes it. Under the lock."""
         del shard.runs[run.text]
         shard.parting.append(run)
 

@@ -117,7 +117,7 @@ take_messages(Pump *self, Scan *scan, const unsigned char *at, const unsigned ch
 static int
 receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t size, Py_ssize_t *own)
 {
-    /* After a message of at least flood_bytes another such is expected. What lands in the buffer is copied. */
+    /* After a message of at least flood_bytes another one is expected. What lands in the buffer is copied. */
     Py_ssize_t own_room = self->own_room * size;
     int is_short = self->is_flooded || (self->large != NULL && self->large->length >= self->flood_bytes);
     PyObject *first = NULL;
@@ -166,7 +166,7 @@ receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t si
 
 PyDoc_STRVAR(receive_doc,
 "receive(receive_into, buffer, events, exact)\n--\n\n"
-"Receive once. Return whether every byte belongs to messages without anything special.");
+"Receive once. Return whether bytes have arrived and all of them were taken.");
 
 static PyObject *
 pump_receive(Pump *self, PyObject *const *args, Py_ssize_t count)

@@ -1,8 +1,8 @@
 """Pump: receives bytes and takes the whole messages among them, in one call.
 
-Most of what a client receives are whole messages of a single frame, small ones in numbers or a large one in
+Most of what a client receives is whole messages of a single frame: many small ones at once, or a large one in
 parts. A pump turns those into events and leaves everything else to the `Receiver`. It is the compiled twin
-where there is one, else `PumpPython`.
+where there is one, otherwise `PumpPython`.
 
 Copying a large binary message out of the shared buffer costs as much as receiving it. So once its head has
 arrived, the rest is received straight into the memory that the handler will get.
@@ -28,7 +28,7 @@ ReceiveInto = Callable[..., "int | None"]
 
 #: Binary messages of at least this many bytes are received straight into memory of their own.
 LARGE_BYTES = 32 * 1024
-#: After a message of at least `FLOOD_BYTES` another such is expected, so only `FIRST_BYTES` of it are
+#: After a message of at least `FLOOD_BYTES` another one is expected, so only `FIRST_BYTES` of it are
 #: received into the buffer: whatever lands there has to be copied.
 FLOOD_BYTES = 256 * 1024
 FIRST_BYTES = 8 * 1024
@@ -45,13 +45,11 @@ class Pump(Protocol):
 
     Attributes:
         is_between: whether the next byte in the buffer begins a frame that the pump may take. The receiver
-        sets
-            it.
-        is_inside: whether part of a large message was received. All bytes go there until it is complete.
-        count: how many bytes the last `receive` has received; 0 at the end of the stream, -1 if there are
-        none
-            yet.
-        start, stop: where in the buffer the bytes are that it has left to the receiver.
+            sets it.
+        is_inside: whether a large message is being received. All bytes go there until it is complete.
+        count: how many bytes the last `receive` has received; 0 at the end of the stream, -1 if none have
+            arrived yet.
+        start, stop: where in the buffer the bytes are that the last `receive` has left to the receiver.
         cost: the memory that the events of the last `receive` take, in bytes, if there are any.
         carried: the bytes received since the last event.
         messages, bytes: all received messages and bytes. Any thread may read them.
@@ -70,7 +68,7 @@ class Pump(Protocol):
 
     @property
     def is_inside(self) -> bool:
-        """True if part of a large message was received."""
+        """True while a large message is being received."""
 
     def receive(
         self, receive_into: ReceiveInto, buffer: memoryview, events: list[Event], exact: object, /
@@ -84,8 +82,8 @@ class Pump(Protocol):
             exact: whether `cost` must be exact even for small messages.
 
         Returns:
-            Whether bytes have been received and all of them are parts of messages that the pump has taken and
-            counted. If not, see `count`: the receiver has to take ``buffer[start:stop]``.
+            Whether bytes have arrived and all of them belong to messages that the pump has taken and counted.
+            If not, see `count`: the receiver has to take ``buffer[start:stop]``.
 
         Raises:
             OSError: the connection failed.
@@ -106,8 +104,7 @@ class PumpPython:
         limit: the largest message that is taken, in bytes.
         as_bytes: whether the events of texts keep the UTF-8, validated, in place of a str.
         sizes: the constants of this module, from `LARGE_BYTES` to `EVENT_BYTES`, and how many bytes to
-        reserve
-            at once for a large message.
+            reserve at once for a large message.
     """
 
     __slots__ = (
@@ -130,13 +127,13 @@ class PumpPython:
 
     @property
     def is_inside(self) -> bool:
-        """True if part of a large message was received."""
+        """True while a large message is being received."""
         return self._large is not None
 
     def receive(
         self, receive_into: ReceiveInto, buffer: memoryview, events: list[Event], exact: object, /
     ) -> bool:
-        """Receive once. Return whether every byte belongs to messages without anything special."""
+        """Receive once. Return whether bytes have arrived and all of them were taken."""
         before = len(events)
         self.count, self.start, self.stop = -1, 0, 0
         own, count = self._receive(receive_into, buffer)
@@ -160,7 +157,7 @@ class PumpPython:
         return self.start == self.stop
 
     def _receive(self, receive_into: ReceiveInto, buffer: memoryview) -> tuple[int, int | None]:
-        """Receive once. Return how many bytes of the large message have arrived, and how many in all."""
+        """Receive once. Return how many bytes have arrived for the large message, and how many in all."""
         large = self._large
         most = self._own_room * len(buffer)
         if self._is_flooded or (large is not None and self._size >= self._flood):

@@ -67,8 +67,8 @@ class Receiver:
     it is ignored. Memory use is bounded by what has arrived of the current message; a declared length alone
     reserves little (`lochws.protocol.payload`). Not thread-safe: one thread at a time.
 
-    Its `pump`, which can receive by itself, takes whole messages; `receive` gets what that has left, or all
-    bytes.
+    Its `pump`, which can receive by itself, takes whole messages; `receive` gets what the pump has left, or
+    all bytes.
 
     Args:
         max_message_size: the largest message in bytes, after decompression, or None for no limit.
@@ -80,7 +80,7 @@ class Receiver:
         close_received: the server's Close frame, or None.
         failure: the rule that the server broke, with the close code to send, or None.
         done: whether one of these two is set, so that further bytes are ignored.
-        pump: takes the messages that are whole, or large, as long as nothing special is in progress.
+        pump: takes whole messages and large ones, as long as nothing special is in progress.
         controls: the pings and pongs among the events of the last call; they need a reaction.
         advanced: whether the last call took part of a message that is not complete yet.
     """

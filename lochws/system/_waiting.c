@@ -2,7 +2,7 @@
  * wait by the same function.
  *
  * To wait, a thread releases the GIL, and gets it back when another thread that computes has had it for 5 ms
- * (sys.getswitchinterval). A server nearby answers a hundred times as fast. So if the last wait ended with such a
+ * (sys.getswitchinterval). A nearby server answers a hundred times as fast. So if the last wait ended with such a
  * delay, the next one keeps the GIL for as long as such an answer takes. The thread that computes loses 2 % at most.
  */
 
@@ -76,7 +76,7 @@ parse_timeout(PyObject *timeout, int *milliseconds)
 
 const char wait_doc[] = PyDoc_STR(
 "wait(epoll, timeout, most)\n--\n\n"
-"Wait as `epoll.poll(timeout, most)` does, or less long if a signal arrives.");
+"Wait as `epoll.poll(timeout, most)` does, but return early if a signal arrives.");
 
 PyObject *
 call_wait(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)

@@ -1,9 +1,9 @@
 """Lazy imports: names of a package that are imported when first used, and imports inside functions.
 
 Signal handlers, finalizers and trace functions run in the middle of anything, an import included, and they
-may call any public method. Python's import lock is reentrant, so such a call finds a module that its own
-thread is still importing half executed. So `ensure_whole` is called before each import of one of lochws's
-modules inside a function.
+may call any public method. Python's import lock is reentrant, so such a call may find a half-executed module,
+which its own thread is still importing. Therefore `ensure_whole` is called before each import of one of
+lochws's modules inside a function.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def attributes_of(package: str, modules: Mapping[str, str]) -> Callable[[str], A
 def ensure_whole(module: str) -> None:
     """Prepare the import of a module that the calling thread may be importing already.
 
-    The modules whose import this call interrupts are imported once more if they are needed. When the
-    interrupted imports go on, Python drops their modules in favor of the new ones.
+    The modules whose imports this call interrupts are imported once more if they are needed. When the
+    interrupted imports continue, Python drops their modules in favor of the new ones.
 
     Args:
         module: the full name of the module, one of lochws.
@@ -63,7 +63,7 @@ def ensure_whole(module: str) -> None:
 
 
 def _repeat(halves: list[str]) -> None:
-    """Import modules again whose import has begun, and has not ended."""
+    """Import modules again whose import has begun but has not ended."""
     before = {name: sys.modules.pop(name) for name in halves}
     try:
         for name in halves:
@@ -74,7 +74,7 @@ def _repeat(halves: list[str]) -> None:
 
 
 def _is_half(module: str) -> bool:
-    """Return whether the import of a module has begun, and has not ended."""
+    """Return whether the import of a module has begun but has not ended."""
     spec = getattr(sys.modules.get(module), "__spec__", None)
     return bool(getattr(spec, "_initializing", False))
 

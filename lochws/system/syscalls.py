@@ -38,12 +38,12 @@ def send_python(sock: socket.socket, data: bytes | bytearray | memoryview) -> in
 def receive_into_python(
     sock: socket.socket, buffer: bytearray | memoryview, more: bytearray | memoryview | None = None
 ) -> int | None:
-    """Receive the bytes that are there, at most as many as fit. Never blocks.
+    """Receive the bytes that have arrived, at most as many as fit. Never blocks.
 
     Args:
         sock: a non-blocking socket.
         buffer: the memory for the first bytes.
-        more: memory for those behind them, which need not be used.
+        more: memory for the bytes that follow, which need not be used.
 
     Returns:
         How many bytes were received, 0 at the end of the stream, or None if there are none yet.

@@ -90,7 +90,7 @@ class Stream:
 
         Args:
             buffer: the memory for the first bytes.
-            more: memory for those behind them. Not every stream uses it.
+            more: memory for the bytes that follow. Not every stream uses it.
 
         Returns:
             The number of bytes; 0 at the end of the stream; None if none are available yet.
@@ -121,10 +121,10 @@ class Stream:
             return self._send(self._sock, data)
 
     def direct_socket(self) -> socket.socket | None:
-        """Return the socket if the kernel may be given bytes without calling `send`, otherwise None.
+        """Return the socket if bytes may be passed to the kernel without calling `send`, otherwise None.
 
-        It needs no lock: between asking for the descriptor and the kernel's answer no other thread may run,
-        so none can close the descriptor. That takes compiled code, which holds the GIL.
+        The caller needs no lock, but no other thread may run, and close the descriptor, between asking for it
+        and the kernel's answer. Only compiled code that holds the GIL can ensure that.
         """
         if type(self) is not Stream or self._send is send_python:
             return None

@@ -106,7 +106,7 @@ class Server:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print how long a block took, or that it was not done in time."""
+    """Print how long a block took, or that it was not finished in time."""
     began = monotonic()
     try:
         yield

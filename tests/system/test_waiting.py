@@ -1,4 +1,4 @@
-"""The compiled wait for descriptors: as epoll's, but it keeps the GIL beside a thread that computes."""
+"""The compiled wait for descriptors: like epoll's, but it keeps the GIL beside a thread that computes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def epoll() -> Iterator[select.epoll]:
 
 @pytest.fixture
 def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
-    """Return 20 pairs of connected sockets: more than have room on the stack."""
+    """Return 20 pairs of connected sockets: more than fit on the stack."""
     found = [socket.socketpair() for _ in range(20)]
     yield found
     for one, other in found:
@@ -131,9 +131,9 @@ def test_a_signal_ends_the_wait_and_its_handler_may_raise(epoll: select.epoll, r
 
 @contextmanager
 def computing() -> Iterator[Callable[[], int]]:
-    """Have a thread compute without a pause, which gives up the interpreter every 20 ms.
+    """Have a thread compute without pause; it gives up the interpreter every 20 ms.
 
-    Returns how far it has counted.
+    Yields a function that returns how far the thread has counted.
     """
     state = {"count": 0, "stop": 0}
 
@@ -154,7 +154,7 @@ def computing() -> Iterator[Callable[[], int]]:
 
 
 class Timer:
-    """A descriptor that is ready 30 µs after it was set: as fast as a server nearby."""
+    """A descriptor that is ready 30 µs after `set`: as fast as a nearby server."""
 
     def __init__(self) -> None:
         self._libc = ctypes.PyDLL(None)  # which keeps the interpreter
@@ -174,7 +174,7 @@ def test_it_keeps_the_interpreter_for_what_is_ready_soon_once_another_thread_has
 
     def keeps_it() -> bool:
         sys.setswitchinterval(0.02)
-        wait(epoll, 0.001, 1)  # in which it is found out, unless a busy machine holds up the other thread
+        wait(epoll, 0.001, 1)  # this notices the delay, unless a busy machine holds up the other thread
         sys.setswitchinterval(5.0)  # so the other thread only runs if this one lets it
         before = count()
         for _ in range(200):
