@@ -52,9 +52,12 @@ def receive_into_python(
         OSError: the connection failed, or the socket is closed.
     """
     try:
-        if more is None or not hasattr(sock, "recvmsg_into"):
-            return sock.recv_into(buffer)
-        return sock.recvmsg_into((buffer, more))[0]
+        # A socket of the user may have a recv_into of its own, which must see all bytes and may slice them.
+        is_usual = type(sock).recv_into is socket.socket.recv_into
+        if more is not None and is_usual and hasattr(sock, "recvmsg_into"):
+            return sock.recvmsg_into((buffer, more))[0]
+        with memoryview(buffer) as view:
+            return sock.recv_into(view)
     except BlockingIOError:
         return None
 

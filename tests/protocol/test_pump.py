@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import sys
 import traceback
 import weakref
@@ -31,6 +32,7 @@ from lochws.protocol.pump import (
     memory_of,
 )
 from lochws.protocol.receiver import Receiver
+from lochws.transport.stream import Stream
 
 from ..support.wire import SIZES, Arriving, deflated, frame, mirrored, pumped, seen
 
@@ -279,6 +281,31 @@ class TestAnySplit:
         events = [event for new in pumped(receiver, Arriving(data, limits), room()) for event in new]
         assert [len(event.data) if isinstance(event, Binary) else event.text for event in events] == [
             LARGE_BYTES, "a", LARGE_BYTES, LARGE_BYTES, "b"]
+
+
+def test_a_socket_with_a_recv_into_of_its_own_sees_all_bytes_of_a_large_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Decrypting(socket.socket):
+        def recv_into(self, buffer: Any, *arguments: Any) -> int:
+            count = super().recv_into(buffer, *arguments)
+            buffer[:count] = bytes(byte ^ 0x55 for byte in buffer[:count])
+            return count
+
+    data = frame(Opcode.BINARY, bytes(range(256)) * 256) + frame(Opcode.TEXT, b"next")
+    one, other = socket.socketpair()
+    with one, Decrypting(fileno=other.detach()) as sock:
+        sock.setblocking(False)
+        for twin in TWINS:
+            monkeypatch.setattr(pump, "_Pump", twin)
+            receiver, receive_into = Receiver(LIMIT), Stream(sock).receiver()
+            one.sendall(bytes(byte ^ 0x55 for byte in data))
+            events: list[Event] = []
+            for _ in range(20):
+                buffer = room(16 * 1024)
+                receiver.pump.receive(receive_into, buffer, events, True)
+                receiver.receive(buffer[receiver.pump.start : receiver.pump.stop], events)
+            assert seen(events) == seen([Binary(bytes(range(256)) * 256), Text("next")])
 
 
 class TestMisuse:
