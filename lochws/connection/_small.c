@@ -343,9 +343,12 @@ static PyObject *
 push_small(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     const State *state = (State *)PyModule_GetState(module);
-    if (count != 2 || state->queue_type == NULL || !PyObject_TypeCheck(args[0], state->queue_type)) {
+    if (count != 2 || state->queue_type == NULL) {
         PyErr_SetString(PyExc_TypeError, "push_small(queue: SendQueue, message)");
         return NULL;
+    }
+    if (!PyObject_TypeCheck(args[0], state->queue_type)) {
+        Py_RETURN_NONE; /* made before the class was, which the user has reloaded */
     }
     PyObject *queue = args[0], *message = args[1];
     const unsigned char *content;

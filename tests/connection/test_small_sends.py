@@ -402,7 +402,7 @@ class TestOneStep:
         assert line.queue.messages_sent == 2
         line.ends.close()
 
-    @pytest.mark.parametrize("arguments", [(), (1, "x"), (None, "x", 1)])
+    @pytest.mark.parametrize("arguments", [(), (1,), (None, "x", 1)])
     def test_other_arguments_are_refused(self, arguments: tuple[Any, ...]) -> None:
         assert sendqueue.push_small is not None
         with pytest.raises(TypeError, match="push_small"):
@@ -469,6 +469,20 @@ class TestOneStep:
                     line.queue.push("after", 5)
                 assert frame("after") not in line.ends.whole()
             line.ends.close()
+
+
+def test_a_connection_sends_on_when_the_module_was_reloaded() -> None:
+    script = """
+from importlib import reload
+from lochws.connection import sendqueue
+from tests.support.queues import Sink, make_queue
+sink = Sink()
+queue, usual = make_queue(sink), sendqueue.push_small
+reload(sendqueue)
+print(usual and usual(queue, "x"), queue.push("x", 1), len(sink.taken))
+"""
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert process.stdout == "None True 7\n"
 
 
 def test_with_a_clock_in_python_all_messages_take_the_same_path() -> None:
