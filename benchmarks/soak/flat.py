@@ -1,6 +1,6 @@
 """Ten million messages over connections that end in every way: memory must stay flat.
 
-    python -m benchmarks.soak.flat                     # some seconds
+    python -m benchmarks.soak.flat                     # a few seconds
     LOCHWS_PURE_PYTHON=1 python -m benchmarks.soak.flat
 
 One app receives them, and reconnects after each end: a Close frame, a broken rule, a cut, a reset, an attempt
@@ -29,7 +29,7 @@ from ..wire import CLOSE, frame, upgrade_answer
 
 #: How much larger memory may be at the end than after the first fifth, in KiB.
 MOST_KIB = 1024
-#: Messages per connection, and between two that make the handler fail.
+#: Messages per connection, and from one that makes the handler fail to the next.
 PER_CONNECTION, PER_FAILURE = 50_000, 9_973
 #: Seconds without a message after which the run has failed.
 PATIENCE = 60

@@ -1,7 +1,8 @@
 """Turn: a loop's wait for its descriptors, with the clocks that are read after it.
 
-Most turns end with one descriptor that can be read, whose channel has nothing to say afterwards. Such a turn
-is a single call of `Turn.run`. It is the compiled twin on Linux, with the machine's clock, else `TurnPython`.
+Most turns end with a single descriptor that can be read, and its channel has nothing to report afterwards.
+Such a turn is one call of `Turn.run`: on Linux, with the machine's clock, of the compiled twin, otherwise of
+`TurnPython`.
 """
 
 from __future__ import annotations
@@ -25,14 +26,13 @@ class Turn(Protocol):
     """The wait of a loop. For the baton holder; any thread may read `is_asleep`, `number` and `due`.
 
     Attributes:
-        is_asleep: whether the thread is waiting, or about to. It is set before the deques are checked for the
-        last
-            time, so whoever appends to one and then reads it cannot be missed.
+        is_asleep: whether the thread is waiting, or is about to. It is set before the deques are checked for
+            the last time, so no thread that appends to one of them and then reads the flag can be missed.
         is_ending: whether turns must no longer wait. Any thread may set it.
         number: the number of turns so far.
         due: when this turn's wait ends at the latest, in monotonic seconds, or None.
         now, wall: the time after the last wait, by both clocks.
-        ahead: how many seconds the wall clock was ahead at the last comparison that found nothing suspicious.
+        ahead: by how many seconds the wall clock was ahead at the last comparison without suspicion.
         is_suspicious: whether the machine may have been suspended during the last wait.
     """
 
@@ -56,17 +56,17 @@ class Turn(Protocol):
         A signal may end the wait early.
 
         Args:
-            until: called right before the wait; if it returns True, there is no wait. None for the reader,
-            which
-                does not wait while there is mail, or once `is_ending` is set.
+            until: called right before the wait, which is skipped if it returns True. None for the reader,
+                which does not wait while there is mail, or once `is_ending` is set.
             limit: seconds to wait at most, or None for no limit.
             when: the next deadline of a timer, in monotonic seconds, or None.
             has_more: whether the loop will call other channels in this turn, too.
 
         Returns:
-            None if nothing is left to do in this turn. A pair if a channel was called: the channel, and what
-            it has returned or the exception that it has raised. Else the descriptors that are ready, with
-            their events, as `Poller.poll` returns them. Timers may be due in the latter two cases.
+            None if nothing is left to do in this turn. If a channel was called and more is left to do, a
+            pair: the channel, and what it has returned or the exception that it has raised. Otherwise the
+            descriptors that are ready, with their events, as `Poller.poll` returns them. Unless the result
+            is None, timers may be due.
         """
 
 
@@ -82,8 +82,8 @@ class TurnPython:
     """
 
     def __init__(
-        self, poll: Callable[[float | None, int], list[tuple[int, int]]], clock: Clock, mail: Sized, touched:
-        Sized, added: Sized, watched: dict[int, Any], buffer: memoryview,
+        self, poll: Callable[[float | None, int], list[tuple[int, int]]], clock: Clock, mail: Sized,
+        touched: Sized, added: Sized, watched: dict[int, Any], buffer: memoryview,
     ) -> None:
         self._poll, self._clock, self._buffer = poll, clock, buffer
         self._mail, self._touched, self._added, self._watched = mail, touched, added, watched
@@ -146,7 +146,7 @@ def new_turn(
     poller: Poller, poll: Callable[[float | None, int], list[tuple[int, int]]], clock: Clock, mail: Sized,
     touched: Sized, added: Sized, watched: dict[int, Any], buffer: memoryview,
 ) -> Turn:
-    """Return the turn of a loop, which waits by `poll`. All other arguments are those of `TurnPython`."""
+    """Return the turn of a loop that waits by `poll`. All other arguments are those of `TurnPython`."""
     if _Turn is not None and clock is SYSTEM and type(poller) is EpollPoller:
         return _Turn(poller.epoll, mail, touched, added, watched, buffer, LONGEST_SECONDS, SUSPICIOUS_SECONDS)
     return TurnPython(poll, clock, mail, touched, added, watched, buffer)

@@ -1,5 +1,5 @@
 /* Waiting for descriptors: the compiled twin of select.epoll.poll, for a loop beside threads that compute. Turns
- * wait by the same function.
+ * use the same function to wait.
  *
  * To wait, a thread releases the GIL, and gets it back when another thread that computes has had it for 5 ms
  * (sys.getswitchinterval). A nearby server answers a hundred times as fast. So if the last wait ended with such a

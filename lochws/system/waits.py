@@ -109,7 +109,8 @@ def _hold_again(lock: Any) -> None:
 
     `threading` releases it right before the `try` statement that takes it again. An exception between the two
     would be replaced by a RuntimeError at the end of the caller's ``with`` block. Only reentrant locks tell
-    who holds them. It is taken once, since a thread that already holds one does not wait; the tests check it.
+    who holds them. It is taken once, since a thread that holds a lock repeatedly does not wait; the tests
+    check that.
     """
     if hasattr(lock, "_is_owned") and not lock._is_owned():
         lock._acquire_restore((1, threading.get_ident()))  # unlike `acquire`, it runs no signal handlers

@@ -1,4 +1,4 @@
-"""A check on every wait of lochws: the waiting thread holds the lock once, no more."""
+"""A check of every wait of lochws: the waiting thread must hold the lock exactly once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A signal handler, a finalizer or a trace function calls lochws in the middle of an import of lochws."""
+"""Calls in the middle of an import of lochws, by a signal handler, a finalizer or a trace function."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ CALLS = [
     ("import asyncio; loop = asyncio.new_event_loop()", "WebSocketApp(URL).on('text', loop=loop)(handle)"),
 ]
 
-#: Makes each call in forked children. Each time another line of a module that is imported meanwhile, one of
-#: lochws or one that they import, is interrupted by the same call. Prints how often that was.
+#: Makes each call in forked children. In each child, the same call interrupts another line of a module that
+#: the call imports, one of lochws or of Python. Prints the number of children for each call.
 PROGRAM = """
 import os, sys, traceback
 from functools import partial
