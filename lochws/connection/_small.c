@@ -348,7 +348,7 @@ push_small(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     if (!PyObject_TypeCheck(args[0], state->queue_type)) {
-        Py_RETURN_NONE; /* made before the class was, which the user has reloaded */
+        Py_RETURN_NONE; /* its class is older: the user has reloaded the module */
     }
     PyObject *queue = args[0], *message = args[1];
     const unsigned char *content;
