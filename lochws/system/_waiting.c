@@ -3,7 +3,8 @@
  *
  * To wait, a thread releases the GIL, and gets it back when another thread that computes has had it for 5 ms
  * (sys.getswitchinterval). A nearby server answers a hundred times as fast. So if the last wait ended with such a
- * delay, the next one keeps the GIL for as long as such an answer takes. The thread that computes loses 2 % at most.
+ * delay, the next ones keep the GIL for as long as such an answer takes. All threads together keep it in vain for 2 %
+ * of the time at most: otherwise the waits of many threads would delay each other, and so never cease to keep it.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -20,11 +21,16 @@
 #include "_waiting.h"
 
 #define HOLD_NANOSECONDS 100000
+#define HOLDS_APART 50 /* after a hold in vain, no thread holds for that many times as long */
 #define DELAY_NANOSECONDS 1000000
+/* For how long after a delay the waits keep the GIL. Then one releases it, and shows whether others still compute. */
+#define ROW_NANOSECONDS 20000000
 #define FEW_EVENTS 16
 
-/* Whether the last wait of this thread got the GIL back late. */
-static _Thread_local int was_delayed;
+/* Until when the waits of this thread keep the GIL, since the last one that released it got it back late; or 0. */
+static _Thread_local int64_t keeps_until;
+/* When any thread may keep it for what is not ready yet. Other interpreters have GILs of their own: hence atomic. */
+static _Atomic int64_t next_hold;
 
 static int64_t
 now(void)
@@ -37,23 +43,26 @@ now(void)
 int
 wait_for_events(int epoll, struct epoll_event *events, int most, int milliseconds)
 {
-    int count = 0;
-    if (was_delayed) {
+    int64_t since = keeps_until ? now() : 0;
+    if (since < keeps_until && (!milliseconds || since >= next_hold)) {
         struct pollfd descriptor = {.fd = epoll, .events = POLLIN};
         struct timespec hold = {.tv_nsec = milliseconds ? HOLD_NANOSECONDS : 0};
-        if (ppoll(&descriptor, 1, &hold, NULL) > 0) {
+        int count = ppoll(&descriptor, 1, &hold, NULL); /* negative if a signal arrives, whose handler must run */
+        if (count > 0) {
             count = epoll_wait(epoll, events, most, 0);
         }
         if (count || !milliseconds) {
             return count;
         }
+        next_hold = since + (HOLDS_APART + 1) * HOLD_NANOSECONDS;
     }
     PyThreadState *state = PyEval_SaveThread();
-    count = epoll_wait(epoll, events, most, milliseconds);
+    int count = epoll_wait(epoll, events, most, milliseconds);
     int error = errno;
-    int64_t since = now();
+    since = now();
     PyEval_RestoreThread(state);
-    was_delayed = now() - since > DELAY_NANOSECONDS;
+    int64_t back = now();
+    keeps_until = back - since > DELAY_NANOSECONDS ? back + ROW_NANOSECONDS : 0;
     errno = error;
     return count;
 }
