@@ -216,7 +216,7 @@ class Reader:
         # The more inboxes wait, the less of each is delivered. Otherwise the backlog behind a slow handler
         # would keep the reader busy for so long that it looks slow again and gets another stand-in.
         batches = BATCHES_PER_DELIVERY if waiting <= 1 else max(1, BATCHES_PER_DELIVERY // waiting)
-        while waiting:
+        while waiting and mail:  # if a handler forks, it is empty in the child
             waiting -= 1
             inbox = mail.popleft()
             inbox.is_scheduled = False

@@ -301,3 +301,19 @@ class TestEnding:
         assert reader.join(PATIENCE)
         reader.stand_in(0)
         reader.loop.wake()
+
+
+def test_the_reader_ends_quietly_in_the_child_of_a_handler_that_forks_while_other_inboxes_wait(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    reader = Reader("lochws-reader-test", watch)
+    seen: list[object] = []
+    Inbox(lambda _: reader.reset_after_fork(), reader.loop.notify).post(["fork"])  # as in the child
+    Inbox(seen.extend, reader.loop.notify).post(["the parent handles this"])
+    reader.start()
+    assert reader.join(PATIENCE)
+    assert not errors
+    assert not seen
+    assert not reader.delivery
