@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import sys
 import threading
 import weakref
@@ -298,7 +299,8 @@ def test_a_feed_is_closed_by_ctrl_c_anywhere_in_its_start() -> None:
             def trace(frame: Any, kind: str, argument: Any, number: int = number) -> None:
                 nonlocal count
                 count += 1
-                if count == number:
+                # Python's `socketpair` leaves a descriptor open if it is interrupted after its `detach`.
+                if count >= number and frame.f_code.co_filename != socket.__file__:
                     sys.setprofile(None)
                     raise KeyboardInterrupt
 
