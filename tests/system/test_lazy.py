@@ -97,4 +97,5 @@ def test_calls_that_interrupt_their_own_imports_work() -> None:
         text=True, timeout=100, check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert min(map(int, done.stdout.split())) >= 3, done.stdout
+    # In some versions of Python, some of the calls import nothing that is not there already.
+    assert sum(map(int, done.stdout.split())) >= 5 * len(CALLS), done.stdout
