@@ -118,12 +118,9 @@ class Proofs:
 
     @property
     def wants_barrier(self) -> bool:
-        """True if a barrier is to be queued now, at the end of the queue."""
-        return (
-            bool(self._receipts)
-            and self._covered < self._receipts[-1]._end
-            and len(self._barriers) < MAX_BARRIERS
-        )
+        """True if a barrier is to be queued now, at the end of the queue. Read without the queue's lock."""
+        last = self._receipts[-1:]  # in one step: another thread may take them all
+        return bool(last) and self._covered < last[0]._end and len(self._barriers) < MAX_BARRIERS
 
     def barrier(self, position: int) -> bytes:
         """Return the frame of a barrier, which is about to be queued at a position.

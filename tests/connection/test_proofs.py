@@ -69,6 +69,17 @@ class TestProofs:
         assert known.take_confirmed() == [first, second]
         assert not known.answered(b"1")
 
+    def test_whether_a_barrier_is_wanted_can_be_asked_while_another_thread_takes_the_last_receipt(self) -> None:
+        class TakenWhenCounted(list[Receipt]):
+            def __len__(self) -> int:
+                count = super().__len__()
+                self.clear()
+                return count
+
+        known = make_proofs()
+        known._receipts = TakenWhenCounted([receipt()])
+        assert known.wants_barrier in (True, False)
+
     @pytest.mark.parametrize("payload", [b"", b"0", b"2", b"PING1"])
     def test_a_pong_that_answers_no_ping_of_ours_confirms_nothing(self, payload: bytes) -> None:
         known = make_proofs()
