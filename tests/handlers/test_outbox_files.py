@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,18 @@ def test_damage_that_is_found_later_stops_the_outbox(start_peer: StartPeer, tmp_
         eventually(lambda: bool(lines))
     assert str(path) in lines[0]
     assert outbox.counts.confirmed == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_a_damaged_file_is_not_open_any_more_although_the_error_is_kept(tmp_path: Path) -> None:
+    """SQLite would delete the log of a new file at the same path when it closes the old one."""
+    filled(tmp_path / "box")
+    with closing(sqlite3.connect(tmp_path / "box", isolation_level=None)) as database:
+        database.execute("UPDATE messages SET supersedes = 'key 0'")
+    with pytest.raises(OutboxError, match="is damaged") as kept:
+        Outbox(offline(), tmp_path / "box")
+    paths = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert not [path for path in paths if path.startswith(str(tmp_path))], kept.value
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +102,10 @@ class FileTable:
             self.size = int(size) + self.count * OVERHEAD_BYTES
             self.last = last or 0
             # Only the interrupted program knew that these were being replaced.
-            outdated = [
-                self._message(row) for row in execute(
-                    f"SELECT {_COLUMNS} FROM messages AS one WHERE supersedes IS NOT NULL AND NOT was_sent"
-                    " AND number < (SELECT MAX(number) FROM messages"
-                    " WHERE supersedes IS NOT NULL AND supersedes = one.supersedes)"
-                )
-            ]
+            outdated = list(self._messages(
+                "AS one WHERE supersedes IS NOT NULL AND NOT was_sent AND number < (SELECT MAX(number) FROM"
+                " messages WHERE supersedes IS NOT NULL AND supersedes = one.supersedes)"
+            ))
             self.begin(durable=False)
             for message in outdated:
                 self.remove(message)
@@ -231,25 +228,22 @@ class FileTable:
 
     def read(self, after: int = 0) -> Iterator[OutboxMessage]:
         """Iterate over the messages with higher numbers."""
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM messages WHERE number > ? ORDER BY number", (after,)
-        )
-        return map(self._message, rows)
+        return self._messages("WHERE number > ? ORDER BY number", after)
 
     def with_key(self, key: str) -> Sequence[OutboxMessage]:
         """Return the messages that have this key."""
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM messages WHERE supersedes IS NOT NULL AND supersedes = ?", (key,)
-        )
-        return [self._message(row) for row in rows]
+        return list(self._messages("WHERE supersedes IS NOT NULL AND supersedes = ?", key))
 
     def expired(self, now: float, but: Collection[int]) -> Sequence[OutboxMessage]:
         """Return the messages that have expired."""
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM messages WHERE expires_at IS NOT NULL AND expires_at <= ?"
-            f" LIMIT {self.page}", (now,)
-        )
-        return [self._message(row) for row in rows if row[0] not in but]
+        where = f"WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT {self.page}"
+        return [message for message in self._messages(where, now) if message.number not in but]
+
+    def _messages(self, where: str, *values: float | str) -> Iterator[OutboxMessage]:
+        """Iterate over the messages that the end of a SELECT statement chooses."""
+        # An error keeps its cursor, and SQLite keeps a file open as long as there is a cursor with more rows.
+        with closing(self._connection.execute(f"SELECT {_COLUMNS} FROM messages {where}", values)) as rows:
+            yield from map(self._message, rows)
 
     def close(self) -> None:
         """Close the database, which merges the log into it and releases the lock. Raises nothing."""
