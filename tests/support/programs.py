@@ -45,10 +45,11 @@ def send():
 #: For a program that is interrupted by a signal handler and by finalizers on any thread, both of which call
 #: its function `interruption`. Between `begin` and `end` it makes cycles of `Finalized`.
 INTERRUPTIONS = """
-import gc
+import atexit, gc
 from tests.support.holds import checked_holds
 holds = checked_holds()
 holds.__enter__()
+atexit.register(holds.__exit__, None, None, None)
 here, has_ended, under_way = threading.local(), threading.Event(), []
 def interrupt(*_):
     if getattr(here, "inside", False):
