@@ -69,7 +69,7 @@ class TestProofs:
         assert known.take_confirmed() == [first, second]
         assert not known.answered(b"1")
 
-    def test_whether_a_barrier_is_wanted_can_be_asked_while_another_thread_takes_the_last_receipt(self) -> None:
+    def test_whether_a_barrier_is_wanted_can_be_asked_while_a_thread_takes_the_last_receipt(self) -> None:
         class TakenWhenCounted(list[Receipt]):
             def __len__(self) -> int:
                 count = super().__len__()
