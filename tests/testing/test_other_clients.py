@@ -43,7 +43,7 @@ class Client(Protocol):
 
 
 def websockets_threads(url: str, message: str | bytes, tls: ssl.SSLContext | None) -> Seen:
-    with connect(url, ssl=tls, proxy=None) as client:
+    with connect(url, tls=tls, proxy=None) as client:
         client.send(message)
         return list(client), client.close_code
 
