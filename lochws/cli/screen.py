@@ -9,10 +9,10 @@ from collections import deque
 from datetime import datetime
 from typing import TypeAlias
 
-from prompt_toolkit import print_formatted_text
-from prompt_toolkit.application import Application
+from prompt_toolkit.application import Application, get_app_session
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import Style
 
 from ..text import cut, escaped_block
@@ -109,11 +109,12 @@ class Screen:
         if not lines:
             return
         prompt = self._prompt if self._prompt is not None and self._prompt.is_running else None
+        # Without run_in_terminal(), which sets a mode in which the terminal echoes keys typed meanwhile; the
+        # function of this name in prompt_toolkit.shortcuts calls it.
         if prompt is not None:
-            # Not run_in_terminal(), which sets a mode in which the terminal echoes keys typed meanwhile.
             prompt.renderer.erase()
         whole = [part for line in lines for part in (*line, ("", "\n"))]
-        print_formatted_text(FormattedText(whole), style=STYLE, end="", color_depth=self._depth)
+        print_formatted_text(get_app_session().output, FormattedText(whole), STYLE, color_depth=self._depth)
         if prompt is not None:
             prompt.renderer.reset()
             prompt.invalidate()

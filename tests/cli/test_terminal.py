@@ -81,6 +81,27 @@ def test_close_ends_the_session_with_0(home: str) -> None:
     assert server.connections[0].close_frame == (4000, "enough")
 
 
+def test_keys_typed_while_messages_arrive_appear_in_the_prompt_only(home: str) -> None:
+    count = 60
+    script = [accept(), wait_for("x" * count), close()]
+    with (
+        ScriptedServer(script) as server,
+        in_terminal("--no-history", server.url, size=(100, 2 * count), XDG_STATE_HOME=home) as screen,
+    ):
+        screen.wait_until(lambda: "* ready" in screen.text and screen.lines[-1] == ">")
+        for number in range(count):
+            assert server.connection().send(f"message {number}")
+            screen.type("x")
+            screen.wait_for(f"< message {number}")
+        screen.type("\r")
+        assert screen.end() == 0
+        lines = [line[9:] for line in screen.lines]
+    assert lines[3:] == [
+        *(f"< message {number}" for number in range(count)), f"> {'x' * count}",
+        "* closed by the server: 1000", '* disconnected: the server closed the connection: 1000',
+    ]
+
+
 @pytest.mark.parametrize(("key", "code"), [("\x03", Exit.INTERRUPTED), ("\x04", Exit.OK)])
 def test_ctrl_c_and_ctrl_d_on_an_empty_line_quit(screen: Terminal, key: str, code: Exit) -> None:
     screen.type(key)
