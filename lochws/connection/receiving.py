@@ -142,6 +142,7 @@ class ReceivingHalf:
             streaming=streaming,
         )
         self.pump = self.receiver.pump
+        self.pump.repeats = self._is_plain
         #: Whether each message needs nothing but to be posted; and whether that is so at the moment.
         self._may_be_quick = not (self._prepares or self._deflates or streaming or trace)
         self._is_quick = False
@@ -166,6 +167,8 @@ class ReceivingHalf:
         try:
             is_taken = self.pump.receive(self._receive_into, buffer, received, self._inbox.batches)
         except OSError as error:
+            if received:
+                self._received(buffer, received, now)
             return self._has_read(self._stream_ended(error))
         if not is_taken:
             self._received(buffer, received, now)
@@ -276,6 +279,8 @@ class ReceivingHalf:
             try:
                 self.pump.receive(self._receive_into, room, received, True)
             except OSError as error:
+                if received:
+                    self._received(room, received, now)
                 return self._stream_ended(error)
             taken = self._received(room, received, now)
             if taken is None or self.pump.count < len(room):

@@ -19,8 +19,8 @@ typedef struct {
     Py_ssize_t limit, large_bytes, flood_bytes, first_bytes, own_room, event_bytes, reserved_bytes;
     /* See the attributes of the protocol Pump. */
     Py_ssize_t count, start, stop, carried, cost, messages, bytes;
-    char as_bytes, is_between;
-    char is_flooded;            /* whether the last thing received was a message of at least flood_bytes */
+    char as_bytes, is_between, repeats;
+    char is_flooded;            /* whether the last thing received was a message that others like it follow */
 } Pump;
 
 static PyObject *
@@ -64,6 +64,13 @@ pump_dealloc(Pump *self)
     Py_DECREF(type); /* each instance of a heap type owns a reference to it */
 }
 
+/* Return whether others like it are expected behind the large message, if there is one. */
+static int
+is_flood(const Pump *self)
+{
+    return self->large != NULL && (self->repeats || self->large->length >= self->flood_bytes);
+}
+
 /* Append the event of the large message if it is complete. Return -1 with an exception. */
 static int
 finish_large(Pump *self, const State *state, Scan *scan, PyObject *events)
@@ -72,10 +79,10 @@ finish_large(Pump *self, const State *state, Scan *scan, PyObject *events)
     if (self->large->filled < length) {
         return 0;
     }
+    self->is_flooded = (char)is_flood(self);
     PyObject *content = payload_getvalue(self->large, NULL);
     Py_CLEAR(self->large);
     scan->memory += length;
-    self->is_flooded = length >= self->flood_bytes;
     return content == NULL ? -1 : append_binary(state, scan, events, content);
 }
 
@@ -113,13 +120,15 @@ take_messages(Pump *self, Scan *scan, const unsigned char *at, const unsigned ch
 }
 
 /* Call `receive_into` with the memory for the next bytes: the rest of the large message, and the buffer.
- * Store the number of bytes, and how many of them are the large message's. Return 0 with an exception. */
+ * Store the number of bytes, how many of them are the large message's, and whether to receive again at once.
+ * Return 0 with an exception. */
 static int
-receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t size, Py_ssize_t *own)
+receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t size, Py_ssize_t *own,
+             int *is_full)
 {
-    /* After a message of at least flood_bytes another one is expected. What lands in the buffer is copied. */
+    /* Another large message is expected behind one of a flood. What lands in the buffer is copied. */
     Py_ssize_t own_room = self->own_room * size;
-    int is_short = self->is_flooded || (self->large != NULL && self->large->length >= self->flood_bytes);
+    int is_short = self->is_flooded || is_flood(self);
     PyObject *first = NULL;
     if (is_short && size > self->first_bytes) {
         size = self->first_bytes;
@@ -129,6 +138,7 @@ receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t si
         }
     }
     PyObject *large = (PyObject *)self->large, *result;
+    int is_huge = large != NULL && self->large->length >= self->flood_bytes; /* few of them should live at once */
     Py_ssize_t room = 0;
     if (large == NULL) {
         result = PyObject_Vectorcall(receive_into, &buffer, 1, NULL);
@@ -161,12 +171,47 @@ receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t si
     }
     self->count = count;
     *own = count < room ? count : room;
+    *is_full = is_short && !is_huge && count == room + size;
     return 1;
+}
+
+/* Receive once, and take the messages. Return whether bytes have arrived and all of them were taken, or -1 with an
+ * exception. */
+static int
+receive_part(Pump *self, PyObject *const *args, const Py_buffer *view, Scan *scan, int *is_full)
+{
+    Py_ssize_t own = 0;
+    self->start = self->stop = 0;
+    self->count = -1;
+    if (!receive_once(self, args[0], args[1], view->len, &own, is_full)) {
+        return -1;
+    }
+    if (self->count <= 0) {
+        return 0;
+    }
+    self->bytes += self->count;
+    self->carried += self->count;
+    self->stop = self->count - own;
+    if (own) {
+        self->large->filled += own;
+        self->large->room = 0;
+        if (finish_large(self, PyType_GetModuleState(Py_TYPE(self)), scan, args[2]) < 0) {
+            return -1;
+        }
+    }
+    if (self->stop && self->is_between) {
+        const unsigned char *data = view->buf, *at = take_messages(self, scan, data, data + self->stop, args[2]);
+        if (at == NULL) {
+            return -1;
+        }
+        self->start = at - data;
+    }
+    return self->start == self->stop;
 }
 
 PyDoc_STRVAR(receive_doc,
 "receive(receive_into, buffer, events, exact)\n--\n\n"
-"Receive once. Return whether bytes have arrived and all of them were taken.");
+"Receive once, or a flood of large messages. Return whether bytes have arrived and all of them were taken.");
 
 static PyObject *
 pump_receive(Pump *self, PyObject *const *args, Py_ssize_t count)
@@ -180,45 +225,27 @@ pump_receive(Pump *self, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     Scan scan = {NULL, 0};
-    Py_ssize_t own = 0, before = PyList_GET_SIZE(args[2]);
-    int is_taken = -1;
-    self->start = self->stop = 0;
-    self->count = -1;
-    if (!receive_once(self, args[0], args[1], view.len, &own)) {
-        goto done;
-    }
-    if (self->count <= 0) {
-        is_taken = 0;
-        goto done;
-    }
-    self->bytes += self->count;
-    self->carried += self->count;
-    self->stop = self->count - own;
-    if (own) {
-        self->large->filled += own;
-        self->large->room = 0;
-        if (finish_large(self, PyType_GetModuleState(Py_TYPE(self)), &scan, args[2]) < 0) {
-            goto done;
+    Py_ssize_t before = PyList_GET_SIZE(args[2]), received = 0;
+    int is_full = 0, is_taken;
+    do {
+        is_taken = receive_part(self, args, &view, &scan, &is_full);
+        if (is_taken < 0 || self->count <= 0) {
+            break;
         }
+        received += self->count;
+    } while (is_taken && is_full && self->repeats && received < view.len);
+    if (received) {
+        is_taken = is_taken < 0 ? -1 : is_taken || self->count <= 0;
+        self->count = received;
     }
-    if (self->stop && self->is_between) {
-        const unsigned char *data = view.buf, *at = take_messages(self, &scan, data, data + self->stop, args[2]);
-        if (at == NULL) {
-            goto done;
-        }
-        self->start = at - data;
-    }
-    is_taken = self->start == self->stop;
     Py_ssize_t number = PyList_GET_SIZE(args[2]) - before;
-    if (number) {
+    if (number > 0 && scan.received != NULL) {
         self->messages += number;
         Py_INCREF(scan.received);
         Py_SETREF(self->last_message_at, scan.received);
         self->cost = (self->carried > scan.memory ? self->carried : scan.memory) + number * self->event_bytes;
         self->carried = 0;
     }
-
-done:
     Py_XDECREF(scan.received);
     PyBuffer_Release(&view);
     return is_taken < 0 ? NULL : PyBool_FromLong(is_taken);
@@ -280,6 +307,7 @@ static PyMemberDef pump_members[] = {
     {"messages", T_PYSSIZET, offsetof(Pump, messages), 0, NULL},
     {"bytes", T_PYSSIZET, offsetof(Pump, bytes), 0, NULL},
     {"is_between", T_BOOL, offsetof(Pump, is_between), 0, NULL},
+    {"repeats", T_BOOL, offsetof(Pump, repeats), 0, NULL},
     {"last_message_at", T_OBJECT_EX, offsetof(Pump, last_message_at), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -5,7 +5,8 @@ parts. A pump turns those into events and leaves everything else to the `Receive
 where there is one, otherwise `PumpPython`.
 
 Copying a large binary message out of the shared buffer costs as much as receiving it. So once its head has
-arrived, the rest is received straight into the memory that the handler will get.
+arrived, the rest is received straight into the memory that the handler will get. Behind it, little more than
+the head of the next one is received into the buffer, and then its rest, in the same call of `Pump.receive`.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ ReceiveInto = Callable[..., "int | None"]
 
 #: Binary messages of at least this many bytes are received straight into memory of their own.
 LARGE_BYTES = 32 * 1024
-#: After a message of at least `FLOOD_BYTES` another one is expected, so only `FIRST_BYTES` of it are
-#: received into the buffer: whatever lands there has to be copied.
+#: After a large message another one is expected, so only `FIRST_BYTES` of it are received into the buffer:
+#: whatever lands there has to be copied. Unless a pump `repeats`, this is done for messages of at least
+#: `FLOOD_BYTES` only, because a turn of the loop for each would cost more than copying smaller ones.
 FLOOD_BYTES = 256 * 1024
-FIRST_BYTES = 8 * 1024
+FIRST_BYTES = 4 * 1024
 #: How much is received at once into a message's own memory, in sizes of the buffer.
 OWN_ROOM = 4
 #: The assumed memory cost of an event in addition to its payload, in bytes.
@@ -46,6 +48,9 @@ class Pump(Protocol):
     Attributes:
         is_between: whether the next byte in the buffer begins a frame that the pump may take. The receiver
             sets it.
+        repeats: whether `receive` may receive several times in a flood of large messages, each time into the
+            memory of one of them. For streams that return None while they have nothing more, 0 again after
+            the end, and buffer nothing. The connection sets it.
         is_inside: whether a large message is being received. All bytes go there until it is complete.
         count: how many bytes the last `receive` has received; 0 at the end of the stream, -1 if none have
             arrived yet.
@@ -57,6 +62,7 @@ class Pump(Protocol):
     """
 
     is_between: bool
+    repeats: bool
     count: int
     start: int
     stop: int
@@ -73,7 +79,7 @@ class Pump(Protocol):
     def receive(
         self, receive_into: ReceiveInto, buffer: memoryview, events: list[Event], exact: object, /
     ) -> bool:
-        """Receive once, and append the events of whole messages.
+        """Receive once, or several times if the pump `repeats`, and append the events of whole messages.
 
         Args:
             receive_into: receives into a buffer, and perhaps into a second one behind it.
@@ -86,7 +92,7 @@ class Pump(Protocol):
             If not, see `count`: the receiver has to take ``buffer[start:stop]``.
 
         Raises:
-            OSError: the connection failed.
+            OSError: the connection failed. If events were appended before, they are counted.
         """
 
     def scan(self, data: BytesLike, position: int, events: list[Event], /) -> int:
@@ -110,7 +116,7 @@ class PumpPython:
     __slots__ = (
         "_as_bytes", "_event", "_first", "_flood", "_is_flooded", "_large", "_large_bytes", "_limit",
         "_missing", "_own_room", "_reserved", "_size", "bytes", "carried", "cost", "count", "is_between",
-        "last_message_at", "messages", "start", "stop",
+        "last_message_at", "messages", "repeats", "start", "stop",
     )
 
     def __init__(self, limit: int, as_bytes: bool, sizes: tuple[int, ...]) -> None:
@@ -119,8 +125,9 @@ class PumpPython:
         self._large_bytes, self._flood, self._first, self._own_room, self._event, self._reserved = sizes
         self._large: Payload | None = None
         self._size = self._missing = 0  # of the large message
-        self._is_flooded = False  # whether the last thing received was a message of at least FLOOD_BYTES
+        self._is_flooded = False  # whether the last thing received was a message that others like it follow
         self.is_between = True
+        self.repeats = False
         self.count = self.start = self.stop = 0
         self.carried = self.cost = self.messages = self.bytes = 0
         self.last_message_at: float | None = None
@@ -133,13 +140,31 @@ class PumpPython:
     def receive(
         self, receive_into: ReceiveInto, buffer: memoryview, events: list[Event], exact: object, /
     ) -> bool:
-        """Receive once. Return whether bytes have arrived and all of them were taken."""
-        before = len(events)
+        """Receive once, or a flood of large messages. Return whether bytes arrived and all were taken."""
+        before, received = len(events), 0
+        is_taken, is_full = False, True
+        try:
+            while is_full:
+                is_taken, is_full = self._receive_part(receive_into, buffer, events)
+                received += max(0, self.count)
+                is_full = is_full and is_taken and self.repeats and received < len(buffer)
+            is_taken = is_taken or (self.count <= 0 and received > 0)
+        finally:
+            if received:
+                self.count = received
+            if number := len(events) - before:
+                self._counted(events[-number:], exact)
+        return is_taken
+
+    def _receive_part(
+        self, receive_into: ReceiveInto, buffer: memoryview, events: list[Event]
+    ) -> tuple[bool, bool]:
+        """Receive once. Return whether all bytes were taken, and whether to receive again at once."""
         self.count, self.start, self.stop = -1, 0, 0
-        own, count = self._receive(receive_into, buffer)
+        own, count, is_full = self._receive(receive_into, buffer)
         self.count = -1 if count is None else count
         if not count:
-            return False
+            return False, False
         self.bytes += count
         self.carried += count
         self.stop = count - own
@@ -147,37 +172,52 @@ class PumpPython:
             self._add(own, events)
         if self.stop and self.is_between:
             self.start = self.scan(buffer[: self.stop], 0, events)
-        if number := len(events) - before:
-            self.messages += number
-            self.last_message_at = events[-1].received_time
-            cost, self.carried = self.carried, 0
-            if exact or cost >= EXACT_BYTES * number:
-                cost = max(cost, memory_of(events[before:]))
-            self.cost = cost + self._event * number
-        return self.start == self.stop
+        return self.start == self.stop, is_full
 
-    def _receive(self, receive_into: ReceiveInto, buffer: memoryview) -> tuple[int, int | None]:
-        """Receive once. Return how many bytes have arrived for the large message, and how many in all."""
+    def _counted(self, received: list[Event], exact: object) -> None:
+        """Count new events."""
+        self.messages += len(received)
+        self.last_message_at = received[-1].received_time
+        cost, self.carried = self.carried, 0
+        if exact or cost >= EXACT_BYTES * len(received):
+            cost = max(cost, memory_of(received))
+        self.cost = cost + self._event * len(received)
+
+    def _receive(self, receive_into: ReceiveInto, buffer: memoryview) -> tuple[int, int | None, bool]:
+        """Receive once.
+
+        Returns:
+            How many bytes have arrived for the large message, how many in all, and whether to receive again
+            at once.
+        """
         large = self._large
         most = self._own_room * len(buffer)
-        if self._is_flooded or (large is not None and self._size >= self._flood):
+        is_short = self._is_flooded or self._is_flood
+        if is_short:
             buffer = buffer[: self._first]
         if large is None:
-            return 0, receive_into(buffer)
+            count = receive_into(buffer)
+            return 0, count, is_short and count == len(buffer)
+        is_short = self._size < self._flood  # few larger ones should be in memory at once
         with large.room(most) as room:  # released: the traceback of an error would keep the memory alive
             size = len(room)
             count = receive_into(room, buffer)
         own = min(size, count or 0)
         large.received(own)
-        return own, count
+        return own, count, is_short and count == size + len(buffer)
+
+    @property
+    def _is_flood(self) -> bool:
+        """True if others like it are expected behind the large message, if there is one."""
+        return self._large is not None and (self.repeats or self._size >= self._flood)
 
     def _add(self, count: int, events: list[Event]) -> None:
         """Note that part of the large message has arrived."""
         self._missing -= count
         if not self._missing and self._large is not None:
+            self._is_flooded = self._is_flood
             events.append(Binary(self._large.getvalue()))
             self._large = None
-            self._is_flooded = self._size >= self._flood
 
     def scan(self, data: BytesLike, position: int, events: list[Event], /) -> int:
         """Take the messages at the beginning of bytes that have been received already."""

@@ -179,6 +179,69 @@ class TestLargeMessages:
         ]
         assert len(events) > 3
 
+    def test_many_are_received_in_one_call_each_into_its_memory_if_the_pump_repeats(self, make: Make) -> None:
+        one, buffer, size = make(), room(), 65536
+        one.repeats = True
+        large = frame(Opcode.BINARY, b"x" * size)
+        arriving = Arriving(large * 12)
+        events: list[Event] = []
+        assert one.receive(arriving, buffer, events, True)
+        assert len(events) == 3  # these were copied, since they might have been something else
+        first, rest = 4 * len(large) - len(buffer), len(large) - FIRST_BYTES
+        one.receive(arriving, buffer, events, True)
+        assert arriving.rooms[1:] == [(first, FIRST_BYTES), *[(rest, FIRST_BYTES)] * 4]
+        assert one.count == first + FIRST_BYTES + 4 * len(large)
+        assert one.count < len(buffer) + len(large)
+        assert (len(events), one.messages) == (8, 8)
+        assert one.cost == 5 * (size + EVENT_BYTES)
+        while arriving.is_left:
+            one.receive(arriving, buffer, events, True)
+        assert seen(events) == seen([Binary(b"x" * size)] * 12)
+
+    @pytest.mark.parametrize("result", [None, 0, ConnectionResetError()])
+    def test_repeating_ends_with_the_bytes_and_loses_none(
+        self, make: Make, result: int | Exception | None
+    ) -> None:
+        one, buffer, large = make(), room(), frame(Opcode.BINARY, b"x" * 65536)
+        one.repeats = True
+        receive(one, large[:100])
+        parts = [Arriving(large[100:] + large[:FIRST_BYTES])]
+
+        def receive_into(*buffers: Any) -> int | None:
+            if parts:
+                return parts.pop()(*buffers)
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        events: list[Event] = []
+        if isinstance(result, Exception):
+            with pytest.raises(ConnectionResetError):
+                one.receive(receive_into, buffer, events, True)
+        else:
+            assert one.receive(receive_into, buffer, events, True)
+        assert seen(events) == seen([Binary(b"x" * 65536)])
+        assert (one.count, one.start, one.stop) == (len(large) - 100 + FIRST_BYTES, 0, 0)
+        assert (one.messages, one.carried, one.cost) == (1, 0, len(large) + FIRST_BYTES + EVENT_BYTES)
+
+    def test_repeating_ends_with_anything_that_is_left_to_the_receiver(self, make: Make) -> None:
+        one, buffer, large = make(), room(), frame(Opcode.BINARY, b"x" * 65536)
+        one.repeats = True
+        receive(one, large[:100])
+        ping = frame(Opcode.PING, b"p")
+        arriving, events = Arriving(large[100:] + ping + large * 3), []  # type: ignore[var-annotated]
+        assert not one.receive(arriving, buffer, events, True)
+        assert len(arriving.rooms) == len(events) == 1
+        assert bytes(buffer[one.start : one.stop]) == (ping + large)[:FIRST_BYTES]
+
+    def test_of_those_of_a_flood_no_two_are_received_in_one_call(self, make: Make) -> None:
+        one, buffer, large = make(), room(), frame(Opcode.BINARY, b"x" * FLOOD_BYTES)
+        one.repeats = True
+        arriving, events = Arriving(large * 3), []  # type: ignore[var-annotated]
+        for calls in range(1, 4):
+            one.receive(arriving, buffer, events, True)
+            assert len(arriving.rooms) == calls
+
     def test_one_that_is_larger_than_the_limit_is_left(self, make: Make) -> None:
         one = make(limit=LARGE_BYTES)
         assert receive(one, frame(Opcode.BINARY, b"x" * (LARGE_BYTES + 1))[:100]) == (False, [])
@@ -210,16 +273,18 @@ class TestLargeMessages:
 class TestAnySplit:
     @given(
         st.lists(st.one_of(MESSAGES, OTHERS)), st.lists(st.integers(1, 300), min_size=1), st.integers(1, 300),
-        st.booleans(), st.booleans(),
+        st.booleans(), st.booleans(), st.booleans(),
     )
     def test_has_the_same_events(
-        self, frames: list[bytes], limits: list[int], size: int, uses_more: bool, as_bytes: bool
+        self, frames: list[bytes], limits: list[int], size: int, uses_more: bool, as_bytes: bool,
+        repeats: bool,
     ) -> None:
         data, results = b"".join(frames), []
         for twin in TWINS:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(pump, "_Pump", partial(small, twin))
                 receiver, whole = (Receiver(500, text_as_bytes=as_bytes) for _ in range(2))
+                receiver.pump.repeats = repeats
                 arriving = Arriving(data, limits, uses_more=uses_more)
                 events = [event for new in pumped(receiver, arriving, room(size)) for event in new]
                 assert seen(events) == seen(whole.receive(data))
@@ -230,13 +295,17 @@ class TestAnySplit:
                 results.append((seen(events), one.messages, one.carried, one.is_inside))
         assert results[0] == results[-1]
 
-    @given(st.lists(MESSAGES), st.lists(st.integers(1, 300), min_size=1), st.integers(1, 300), st.booleans())
+    @given(
+        st.lists(MESSAGES), st.lists(st.integers(1, 300), min_size=1), st.integers(1, 300), st.booleans(),
+        st.booleans(),
+    )
     def test_leaves_the_same_to_the_receiver_with_both_twins(
-        self, frames: list[bytes], limits: list[int], size: int, uses_more: bool
+        self, frames: list[bytes], limits: list[int], size: int, uses_more: bool, repeats: bool
     ) -> None:
         logs = []
         for twin in TWINS:
             one, log, buffer = twin(LIMIT, False, SMALL), [], room(size)
+            one.repeats = repeats
             arriving = Arriving(b"".join(frames), limits, uses_more=uses_more)
             while arriving.is_left:
                 events: list[Event] = []

@@ -139,6 +139,7 @@ def received(
         patch.setattr(payload, "RESERVED_BYTES", SMALL["FIRST_BYTES"])
         use(twins, patch)
         receiver = Receiver(limit, Inflater(agreed) if agreed is not None else None)
+        receiver.pump.repeats = limit % 2 == 0
         events: list[Event] = []
         for piece in pieces:
             arriving = pumped(receiver, Arriving(piece), memoryview(bytearray(64)))
