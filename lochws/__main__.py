@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: without the extra ``cli``: with 2 if the command line is wrong, with 0 after ``--help``
             and ``--version``.
     """
+    # Otherwise logging would print warnings and errors to stderr, even without -v.
+    logging.getLogger("lochws").addHandler(logging.NullHandler())
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         from .cli.command import run  # noqa: PLC0415  the demonstration works without click

@@ -20,6 +20,14 @@ from lochws.testing import ScriptedServer
 from .support.awake import Awake
 from .support.seen import PATIENCE
 
+#: Runs the command line; a package is hidden, as where it is not installed.
+START = """
+import sys
+sys.modules[{!r}] = None
+from lochws.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
 needs_ctrl_c = pytest.mark.skipif(
     sys.platform == "win32", reason="Ctrl-C cannot be sent to a single process there"
 )
@@ -155,6 +163,14 @@ def test_the_demo_needs_neither_click_nor_websockets(
     assert "Done: 10 prices" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("hidden", ["", "click"])
+def test_no_log_record_interrupts_the_demo(hidden: str) -> None:
+    command = [sys.executable, "-c", START.format(hidden), "demo"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert "connection lost: ended by the server" in ended.stdout
+    assert ended.stderr == ""
+
+
 def test_without_click_version_still_works(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,12 +218,7 @@ Ticker(sys.argv[1]).run_forever()
 @pytest.mark.parametrize("hidden", ["", "click"])
 @needs_ctrl_c
 def test_demo_serve_feeds_the_first_program_until_ctrl_c(hidden: str) -> None:
-    start = (
-        f"import sys; sys.modules[{hidden!r}] = None\n"
-        "from lochws.__main__ import main\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", start, "demo", "--serve", "--port", "0"]
+    command = [sys.executable, "-c", START.format(hidden), "demo", "--serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         url = server.stdout.readline().split()[0]

@@ -157,8 +157,6 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  one for each way to 
     Returns:
         The exit code, one of `Exit`.
     """
-    # Otherwise logging would print warnings and errors to stderr, even without -v.
-    logging.getLogger("lochws").addHandler(logging.NullHandler())
     try:
         with _signals_raise():
             code = int(main.main(list(arguments), prog_name="lochws", standalone_mode=False) or 0)
