@@ -15,6 +15,8 @@ import pytest
 
 import lochws
 
+from .support.seen import PATIENCE
+
 #: Names that are imported when they are first used.
 LAZY = {"Feed", "Governor", "connect"}
 NAMES = {
@@ -38,7 +40,7 @@ def test_a_name_that_is_imported_on_first_use_costs_nothing_before() -> None:
         "import sys, lochws; assert 'lochws.feed' not in sys.modules; lochws.Feed; "
         "assert 'lochws.feed' in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE)
     with pytest.raises(AttributeError, match="module 'lochws' has no attribute 'Fed'"):
         lochws.Fed  # type: ignore[attr-defined]  # noqa: B018  the access is the test
 
@@ -99,7 +101,7 @@ def test_importing_starts_no_thread_and_imports_nothing_optional() -> None:
         "            'wsaccel', 'wsproto', 'zlib_ng'}\n"
         "assert not optional & set(sys.modules), optional & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=20)
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=PATIENCE)
 
 
 def test_importing_loads_nothing_large_that_only_some_programs_use() -> None:
@@ -114,7 +116,7 @@ def test_importing_loads_nothing_large_that_only_some_programs_use() -> None:
         "assert 'lochws.app' in loaded\n"
         "assert not large & loaded, large & loaded\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE)
 
 
 def test_the_version_is_the_one_of_the_user_agent() -> None:
@@ -134,7 +136,7 @@ def test_compiled_says_whether_all_compiled_parts_are_in_use(pure: str) -> None:
     environment = {**os.environ, "LOCHWS_PURE_PYTHON": pure}
     ended = subprocess.run(
         [sys.executable, "-c", program],
-        check=True, capture_output=True, text=True, timeout=20, env=environment,
+        check=True, capture_output=True, text=True, timeout=PATIENCE, env=environment,
     )
     if pure:
         assert ended.stdout == "False\n"

@@ -26,7 +26,7 @@ class TestOtherThreads:
         closer.join(PATIENCE)
         assert names(seen)[-2:] == ["closed", "disconnected"]
         assert seen[-1].graceful
-        assert seen[-1].received_time - seen[3].received_time < 3
+        assert seen[-1].received_time - seen[3].received_time < 50  # before the next Poll event
 
     def test_close_calls_off_an_attempt_to_connect(self, start_peer: StartPeer) -> None:
         ws = WebSocket(start_peer(Link.wait_for_end).url)
@@ -38,7 +38,7 @@ class TestOtherThreads:
         closer.join(PATIENCE)
         assert names(seen) == ["connecting", "connected", "disconnected"]
         assert seen[-1].ended_by == "client"
-        assert seen[-1].received_time - seen[0].received_time < 1
+        assert seen[-1].received_time - seen[0].received_time < 20  # before the time for the upgrade is up
 
     def test_force_disconnect_ends_the_loop(self, start_peer: StartPeer) -> None:
         """Contract Q13."""
