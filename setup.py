@@ -30,5 +30,7 @@ if os.environ.get("LOCHWS_PURE_PYTHON") != "1" and sys.implementation.name == "c
         extensions.append(Extension("lochws.system._calls", sources, depends=headers, optional=True))
         source, headers = "lochws/connection/_small.c", ["lochws/protocol/_frames.h"]
         extensions.append(Extension("lochws.connection._small", [source], depends=headers, optional=True))
+        source = "lochws/transport/_records.c"
+        extensions.append(Extension("lochws.transport._records", [source], optional=True))
 
 setup(ext_modules=extensions)

@@ -181,7 +181,10 @@ class ReceivingHalf:
         if received and self.post(received, self.pump.cost) > INBOX_BYTES:
             self._pause()
             return self._has_read(False)
-        return None if self._is_plain else self._has_read(self._has_more())
+        if self._is_plain:
+            return None
+        more = self._stream.pending()
+        return self._has_read(more) if more or self._stream.reads_want_write else None
 
     def _go_on(self, mask: int, buffer: memoryview, now: float) -> bool | None:
         """Do the same as `on_ready` in any state, and for connections with special options."""

@@ -23,6 +23,7 @@ _PARTS = {
     "inflating": ("protocol", "_inflating"),
     "system calls": ("system", "_calls"),
     "small sends": ("connection", "_small"),
+    "TLS records": ("transport", "_records"),
 }
 
 

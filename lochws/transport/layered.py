@@ -20,6 +20,7 @@ from ..system.deadline import Deadline
 from ..system.locks import reentrant_lock
 from ..system.steps import Steps, Wait
 from ..system.tcp import Progress
+from .records import HEADER_BYTES, LONGEST_BYTES, read_records, record_size
 from .sslsocket import agreed_by
 from .stream import TLS, TLS_RECORD, TLS_SEND, Stream
 from .waiting import receive, send_all
@@ -34,14 +35,10 @@ _RECORDS_PER_TURN = 16
 #: are answers to key updates, which a peer that never reads could otherwise make us accumulate.
 MAX_UNSENT = 64 * 1024
 
-# Records over this size contain data, or are suspicious.
-_MOSTLY_DATA = 1024
-_HEADER = 5
-# The maximum payload of a record in TLS 1.2 (RFC 5246 section 6.2.3); TLS 1.3 allows less.
-_LONGEST = TLS_RECORD + 2048
-# The buffer into which all streams receive, in turn. They keep only bytes that are left over.
-_BUFFER_BYTES = 64 * 1024
-_buffers: list[bytearray] = []
+# The buffer into which all streams receive records, in turn. They keep only bytes that are left over.
+_BUFFER_BYTES = 128 * 1024
+_LONGEST = HEADER_BYTES + LONGEST_BYTES
+_buffers: list[memoryview] = []
 
 T = TypeVar("T")
 
@@ -103,10 +100,14 @@ class TLSStream(Stream):
         # count as sent only when the records are gone, so that the sender asks again until they are.
         self._unsent = b""
         self._recorded = 0
+        # Whether OpenSSL may have something to go on with before it gets another record.
+        self._has_rest = False
         self._failure: OSError | None = None  # what sending met that no sender has been told
-        # What follows is the loop's: records received and not decrypted yet; how the stream has
-        # ended, and whether that was told; whether so much waits to be sent that reading has stopped.
+        # What follows is the loop's: records received and not decrypted yet, and whether one of them is
+        # whole; how the stream has ended, and whether that was told; whether so much waits to be sent that
+        # reading has stopped.
         self._records = b""
+        self._has_record = False
         self._end: OSError | int | None = None
         self._is_end_told = False
         self._is_stuck = False
@@ -137,6 +138,8 @@ class TLSStream(Stream):
             try:
                 yield from call(self.tls.do_handshake)
                 yield from send_all(self._stream, self._outgoing.read(), deadline)
+                self._has_rest = self.tls.pending() > 0 or self._incoming.pending > 0
+                self._has_record = record_size(self._records, 0, len(self._records)) > 0
                 return
             except ssl.SSLWantReadError:
                 yield from send_all(self._stream, self._outgoing.read(), deadline)
@@ -147,8 +150,8 @@ class TLSStream(Stream):
 
     def _feed(self, deadline: Deadline) -> Steps[None]:
         """Wait for the next record of the handshake, and pass it to OpenSSL."""
-        while not (size := _record_size(self._records, 0, len(self._records))):
-            data = yield from receive(self._stream, _LONGEST, deadline)
+        while not (size := record_size(self._records, 0, len(self._records))):
+            data = yield from receive(self._stream, LONGEST_BYTES, deadline)
             if not data:
                 self._incoming.write(self._records)
                 self._incoming.write_eof()
@@ -162,8 +165,8 @@ class TLSStream(Stream):
             try:
                 records = _buffers.pop()
             except IndexError:
-                records = bytearray(_BUFFER_BYTES)
-            filled = self._receive(memoryview(buffer), memoryview(records))
+                records = memoryview(bytearray(_BUFFER_BYTES))
+            filled = self._receive(memoryview(buffer), more, records)
             _buffers.append(records)
             if filled:
                 return filled
@@ -174,86 +177,94 @@ class TLSStream(Stream):
             raise self._end
         return self._end
 
-    def _receive(self, view: memoryview, records: memoryview) -> int:
+    def _receive(self, buffer: memoryview, more: memoryview | None, records: memoryview) -> int:
         """Decrypt the received records, as far as room and time allow. Return the number of bytes."""
         until = monotonic() + TURN_SECONDS
+        room = len(buffer) if more is None else len(buffer) + len(more)
         position, have, filled = 0, len(self._records), 0
-        records[:have] = self._records
+        if have:
+            records[:have] = self._records
         is_drained = False
+        # Whether something can be done before anything is received.
+        is_ready = self._has_record or self._has_rest or self._unsent or self._outgoing.pending
         while True:
-            with self._gate:
-                pass  # a waiting sender goes first
-            with self._lock:
-                done, count = self._decrypt(records[position:have], view[filled:])
-            position, filled = position + done, filled + count
-            if self._end is not None or self._is_stuck or filled == len(view) or monotonic() >= until:
-                break
-            if _record_size(records, position, have):
-                continue
-            if is_drained:
-                break
-            # At least a full record fits behind what is left of one.
-            records[: have - position] = records[position:have]
-            position, have = 0, have - position
-            try:
-                size = self._stream.receive_into(records[have:])
-            except OSError as error:
-                self._end = error.with_traceback(None)  # its traceback would keep the views alive
-                break
-            if size == 0:
-                self._incoming.write(records[position:have])
-                self._incoming.write_eof()
-                position = have
-            is_drained = not size or size < len(records) - have
-            have += size or 0
+            if is_ready:
+                with self._gate:
+                    pass  # a waiting sender goes first
+                with self._lock:
+                    position, filled = self._decrypt(records, position, have, buffer, more, filled)
+                if self._end is not None or self._is_stuck or filled == room or monotonic() >= until:
+                    break
+            if not self._has_record:
+                if is_drained or (filled >= _LONGEST > room - filled):
+                    break
+                position, have, is_drained = self._fetch(records, position, have, room - filled)
+            is_ready = True
         self._records = bytes(records[position:have])
         self.reads_want_write = self._is_stuck or self._stream.reads_want_write
         return filled
 
-    def _decrypt(self, records: memoryview, view: memoryview) -> tuple[int, int]:
+    def _fetch(self, records: memoryview, position: int, have: int, room: int) -> tuple[int, int, bool]:
+        """Receive more records, but not more than there is room for, unless it is less than a record.
+
+        The poller reports what the kernel keeps. What is kept here takes a longer way through the loop.
+
+        Returns:
+            Where the records begin and end, and whether all that had arrived was received.
+        """
+        if len(records) - have < _LONGEST:
+            records[: have - position] = records[position:have]
+            position, have = 0, have - position
+        end = min(position + max(room, _LONGEST), len(records))
+        try:
+            size = self._stream.receive_into(records[have:end])
+        except OSError as error:
+            self._end = error.with_traceback(None)  # its traceback would keep the views alive
+            return position, have, True
+        if size == 0:
+            self._incoming.write(records[position:have])
+            self._incoming.write_eof()
+            self._has_rest = True
+            return have, have, True
+        have += size or 0
+        return position, have, have < end
+
+    def _decrypt(
+        self, records: memoryview, position: int, have: int, buffer: memoryview, more: memoryview | None,
+        filled: int,
+    ) -> tuple[int, int]:
         """Decrypt records, as far as there are room and a share of the time. With the lock.
 
         Returns:
-            How many bytes of the records are done with, and how many bytes are in the view.
+            Where the records begin that are left, and how many bytes have been decrypted.
         """
-        tls, give = self.tls, self._incoming.write
-        until = monotonic() + SHARE_SECONDS
-        done, filled, room = 0, 0, len(view)
+        end = monotonic() + SHARE_SECONDS
         self._is_inside = True
         try:
-            self._is_stuck = not self._answer()
-            is_through = not tls.pending() and not self._incoming.pending and not self._incoming.eof
-            size = 0
-            while filled < room and not self._is_stuck:
-                if is_through:  # OpenSSL has nothing left to go on with
-                    size = _record_size(records, done, len(records))
-                    if not size:
-                        break
-                    give(records[done:done + size])
-                    done += size
-                is_through = True
-                try:
-                    count: int = tls.read(room - filled, view[filled:])  # type: ignore[assignment]
-                    if not count:
-                        self._end = 0
-                        break
-                    filled += count
-                except ssl.SSLWantReadError:
+            left = SHARE_SECONDS
+            self._is_stuck = bool(self._unsent or self._outgoing.pending) and not self._answer()
+            while not self._is_stuck:
+                is_through = not (self._has_rest or self._incoming.pending)
+                position, filled, self._has_rest, self._has_record, result = read_records(
+                    self.tls, self._incoming, records, position, have, buffer, more, filled, is_through, left
+                )
+                if result is None:
+                    break
+                if isinstance(result, ssl.SSLWantReadError):  # the record had no data
                     self._is_stuck = not self._answer()
-                    if size > _MOSTLY_DATA:
-                        break  # hundreds of tickets fit into one record: that was a turn's work
-                except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                    left = end - monotonic()
+                    if left <= 0:
+                        break
+                elif isinstance(result, (int, ssl.SSLZeroReturnError, ssl.SSLEOFError)):
                     self._end = 0
                     break
-                except OSError as error:
+                else:
                     self._answer()  # the alert that tells the peer why
-                    self._end = error.with_traceback(None)
-                    break
-                if monotonic() >= until:
+                    self._end = result
                     break
         finally:
             self._is_inside = False
-        return done, filled
+        return position, filled
 
     def _answer(self) -> bool:
         """Send what OpenSSL has to say by itself. Returns False when too much of it waits to be sent."""
@@ -291,7 +302,7 @@ class TLSStream(Stream):
                 sent += self._recorded
                 self._recorded = 0
         except ssl.SSLWantReadError:
-            self.writes_want_read = True
+            self.writes_want_read = self._has_rest = True
             self._flush()
         except OSError:
             if not sent:
@@ -313,12 +324,7 @@ class TLSStream(Stream):
     def pending(self) -> bool:
         if self._end is not None:
             return not self._is_end_told
-        if self._is_stuck:
-            return False
-        if _record_size(self._records, 0, len(self._records)):
-            return True
-        with self._lock:
-            return self.tls.pending() > 0 or self._incoming.pending > 0 or self._stream.pending()
+        return not self._is_stuck and (self._has_record or self._has_rest or self._stream.pending())
 
     def progress(self) -> Progress | None:
         return self._stream.progress()
@@ -346,19 +352,3 @@ class TLSStream(Stream):
         """Replace locks that threads of the parent may hold, in the child of a fork."""
         self._gate = reentrant_lock()
         self._lock = reentrant_lock()
-
-
-def _record_size(data: bytes | memoryview, start: int, end: int) -> int:
-    """Return the size of the record that begins at `start`, or 0 while it is incomplete.
-
-    Bytes that cannot be a record count as one complete record, so that OpenSSL refuses them.
-    """
-    here = end - start
-    if here < _HEADER:
-        return 0
-    size = _HEADER + (data[start + 3] << 8) + data[start + 4]
-    if size <= here:
-        return size
-    # Types 20 to 24 (RFC 8446 section 5.1, RFC 6520), version 3.x.
-    is_record = 20 <= data[start] <= 24 and data[start + 1] == 3 and size <= _HEADER + _LONGEST
-    return 0 if is_record else here

@@ -107,7 +107,7 @@ def try_wheel(sdist: Path, python: str, work: Path, compiler: bool) -> str:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     compiled = sorted(Path(name).name.partition(".")[0] for name in names if name.endswith((".so", ".pyd")))
-    parts = ["_calls", "_compiled", "_inflating", "_small"]
+    parts = ["_calls", "_compiled", "_inflating", "_records", "_small"]
     assert compiled == (parts if compiler else []), f"{wheel}: {compiled}"
     assert "lochws/py.typed" in names, f"{wheel} says nothing of types"
     stray = [name for name in names if not name.startswith(("lochws/", "lochws-", "pytest_lochws.py"))]

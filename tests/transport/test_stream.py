@@ -124,9 +124,11 @@ def test_one_call_receives_all_that_is_there(
 
     stream = connect(script)
     eventually(lambda: waiting() >= records * 10_000)
-    assert stream.receive_into(bytearray(45_000)) == 45_000
-    assert stream.pending() is not (type(stream) is Stream)
-    assert stream.receive_into(bytearray(45_000)) == 5_000
+    # The kernel keeps the last record if it might not fit.
+    most = 40_000 if isinstance(stream, layered.TLSStream) else 45_000
+    assert stream.receive_into(bytearray(45_000)) == most
+    assert stream.pending() is isinstance(stream, SSLSocketStream)
+    assert stream.receive_into(bytearray(45_000)) == 50_000 - most
     assert not stream.pending()
 
 
