@@ -23,7 +23,7 @@ from ..errors import WebSocketClosed
 from ..options import Options, Timing
 from ..protocol.deflate import DeflateParameters, Inflater
 from ..protocol.keepalive import Keepalive
-from ..protocol.pump import EVENT_BYTES, EXACT_BYTES, memory_of
+from ..protocol.pump import DEFLATED_READ, EVENT_BYTES, EXACT_BYTES, memory_of
 from ..protocol.receiver import Receiver, Streaming
 from ..protocol.staleness import Staleness
 from ..transport.stream import Stream
@@ -37,8 +37,6 @@ from .trace import Trace
 TURN_SECONDS = 0.003
 #: Bytes of events that may wait for handlers; beyond this limit nothing is read until some are handled.
 INBOX_BYTES = 16 * 1024 * 1024
-#: Bytes per read if messages may be compressed: the ratio can be as high as 1000:1.
-DEFLATED_READ = 16 * 1024
 #: With more bytes than this in the kernel's buffer, a ping has data ahead of it and not only other pings.
 PING_BYTES = 512
 #: By how much TLS can multiply the bytes that are sent, at most, if each frame has a record of its own: with
@@ -144,7 +142,7 @@ class ReceivingHalf:
         self.pump = self.receiver.pump
         self.pump.repeats = self._is_plain
         #: Whether each message needs nothing but to be posted; and whether that is so at the moment.
-        self._may_be_quick = not (self._prepares or self._deflates or streaming or trace)
+        self._may_be_quick = not (self._prepares or streaming or trace)
         self._is_quick = False
         self.keepalive = Keepalive(timing.ping_rate or 0, timing.ping_limit)
         self.staleness = Staleness(timing.stale_after or 0)

@@ -219,6 +219,13 @@ static int
 module_exec(PyObject *module)
 {
     State *state = state_of(module);
+    if ((state->message = PyUnicode_InternFromString("message")) == NULL ||
+        (state->stream = PyUnicode_InternFromString("stream")) == NULL ||
+        (state->go_on = PyUnicode_InternFromString("go_on")) == NULL ||
+        (state->decompress = PyUnicode_InternFromString("decompress")) == NULL ||
+        (state->eof = PyUnicode_InternFromString("eof")) == NULL) {
+        return -1;
+    }
     state->payload_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &payload_spec, NULL);
     if (state->payload_type == NULL || PyModule_AddType(module, state->payload_type) < 0) {
         return -1;
@@ -248,6 +255,11 @@ module_clear(PyObject *module)
     Py_CLEAR(state->binary_type);
     Py_CLEAR(state->payload_type);
     Py_CLEAR(state->pump_type);
+    Py_CLEAR(state->message);
+    Py_CLEAR(state->stream);
+    Py_CLEAR(state->go_on);
+    Py_CLEAR(state->decompress);
+    Py_CLEAR(state->eof);
     return 0;
 }
 

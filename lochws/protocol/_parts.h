@@ -15,6 +15,8 @@ typedef struct {
     PyTypeObject *text_type, *encoded_type, *binary_type;
     Py_ssize_t text_time, text_text, encoded_time, encoded_data, binary_time, binary_data;
     PyTypeObject *payload_type, *pump_type;
+    /* Names of attributes: `message`, `stream` and `go_on` of an Inflater, the others of its stream. */
+    PyObject *message, *stream, *go_on, *decompress, *eof;
 } State;
 
 #define FINAL_TEXT 0x81
@@ -33,6 +35,8 @@ PyObject *scanning_configure(PyObject *module, PyObject *args);
 PyObject *scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count);
 int read_head(const unsigned char *at, const unsigned char *end, int may_be_deflated, Py_ssize_t *head,
               uint64_t *length);
+/* Return whether a compressed payload may be larger than the limit: deflate.may_exceed. */
+int may_exceed(uint64_t length, Py_ssize_t limit);
 
 /* One scan: the time of its events, once it is known, and the memory of their contents. */
 typedef struct {
@@ -44,14 +48,14 @@ typedef struct {
  * exception. */
 const unsigned char *scan_frames(
     const State *state, Scan *scan, const unsigned char *at, const unsigned char *end, Py_ssize_t limit,
-    PyObject *events, PyObject *inflate, PyObject *limit_object, int as_bytes);
+    PyObject *events, PyObject *inflater, int as_bytes);
 /* Append the event of a binary message. Steals `content`. Return -1 with an exception. */
 int append_binary(const State *state, Scan *scan, PyObject *events, PyObject *content);
 
 /* _utf8.c: return the str, or NULL with the UnicodeDecodeError of bytes.decode(). */
 extern const char utf8_decode_doc[], utf8_is_valid_doc[];
 PyObject *decode_utf8(const char *payload, Py_ssize_t length);
-int is_utf8(const unsigned char *at, Py_ssize_t length);
+int is_utf8(const unsigned char *at, Py_ssize_t length, int is_whole); /* else the last character may be cut */
 PyObject *utf8_is_valid(PyObject *module, PyObject *data);
 PyObject *utf8_decode_payload(PyObject *module, PyObject *buffer);
 

@@ -7,6 +7,7 @@
 #include <Python.h>
 #include <descrobject.h>
 #include <stdint.h>
+#include <string.h>
 #include <structmember.h>
 
 #include "_parts.h"
@@ -15,24 +16,30 @@ typedef struct {
     PyObject_HEAD
     PyObject *last_message_at;  /* a float, or None */
     Payload *large;             /* the large message that is being received, or NULL */
+    PyObject *kept;             /* bytes: the beginning of a small message, or NULL */
+    PyObject *inflater;         /* or NULL */
+    PyObject *error;            /* an exception, or NULL */
     /* See the constructor of PumpPython. */
-    Py_ssize_t limit, large_bytes, flood_bytes, first_bytes, own_room, event_bytes, reserved_bytes;
+    Py_ssize_t limit, large_bytes, flood_bytes, first_bytes, own_room, event_bytes, reserved_bytes, kept_bytes,
+        deflated_bytes;
     /* See the attributes of the protocol Pump. */
     Py_ssize_t count, start, stop, carried, cost, messages, bytes;
     char as_bytes, is_between, repeats;
+    char is_filled;             /* whether the last receive has filled the buffer */
     char is_flooded;            /* whether the last thing received was a message that others like it follow */
 } Pump;
 
 static PyObject *
 pump_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
-    Py_ssize_t limit, large, flood, first, reserved, own, event;
+    Py_ssize_t limit, large, flood, first, reserved, own, event, kept, deflated;
     int as_bytes;
-    if (!PyArg_ParseTuple(args, "np(nnnnnn):Pump", &limit, &as_bytes, &large, &flood, &first, &own, &event,
-                          &reserved)) {
+    PyObject *inflater;
+    if (!PyArg_ParseTuple(args, "npO(nnnnnnnn):Pump", &limit, &as_bytes, &inflater, &large, &flood, &first, &own,
+                          &event, &reserved, &kept, &deflated)) {
         return NULL;
     }
-    if (limit < 0 || large < 1 || first < 1 || reserved < 1 || own < 1) {
+    if (limit < 0 || large < 1 || first < 1 || reserved < 1 || own < 1 || deflated < 1) {
         PyErr_SetString(PyExc_ValueError, "Pump: a number is out of range");
         return NULL;
     }
@@ -44,10 +51,16 @@ pump_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
     self->last_message_at = Py_None;
     self->limit = limit;
     self->as_bytes = (char)as_bytes;
+    if (inflater != Py_None) {
+        Py_INCREF(inflater);
+        self->inflater = inflater;
+    }
     self->large_bytes = large;
     self->flood_bytes = flood;
     self->first_bytes = first;
     self->reserved_bytes = reserved;
+    self->kept_bytes = kept;
+    self->deflated_bytes = deflated;
     self->own_room = own;
     self->event_bytes = event;
     self->is_between = 1;
@@ -60,6 +73,9 @@ pump_dealloc(Pump *self)
     PyTypeObject *type = Py_TYPE(self);
     Py_XDECREF(self->last_message_at);
     Py_XDECREF((PyObject *)self->large);
+    Py_XDECREF(self->kept);
+    Py_XDECREF(self->inflater);
+    Py_XDECREF(self->error);
     type->tp_free((PyObject *)self);
     Py_DECREF(type); /* each instance of a heap type owns a reference to it */
 }
@@ -86,7 +102,21 @@ finish_large(Pump *self, const State *state, Scan *scan, PyObject *events)
     return content == NULL ? -1 : append_binary(state, scan, events, content);
 }
 
-/* Take all whole messages, and the beginning of a large one. Return where the first frame begins that needs more
+/* Return whether the beginning of an incomplete frame may be kept until the rest has arrived. Invalid text must not
+ * wait for it, so a compressed message is kept only if the buffer is full, which means that more is there. */
+static int
+may_keep(const Pump *self, const unsigned char *at, const unsigned char *end, Py_ssize_t head, uint64_t length)
+{
+    if (length > (uint64_t)self->kept_bytes) {
+        return 0;
+    }
+    if (at[0] & DEFLATED) {
+        return self->is_filled && !may_exceed(length, self->limit);
+    }
+    return length <= (uint64_t)self->limit && (at[0] != FINAL_TEXT || is_utf8(at + head, end - at - head, 0));
+}
+
+/* Take all whole messages, and the beginning of another one. Return where the first frame begins that needs more
  * care, or NULL with an exception. */
 static const unsigned char *
 take_messages(Pump *self, Scan *scan, const unsigned char *at, const unsigned char *end, PyObject *events)
@@ -104,36 +134,51 @@ take_messages(Pump *self, Scan *scan, const unsigned char *at, const unsigned ch
         return at;
     }
     self->is_flooded = 0;
-    at = scan_frames(state, scan, at, end, self->limit, events, NULL, NULL, self->as_bytes);
+    at = scan_frames(state, scan, at, end, self->limit, events, self->inflater, self->as_bytes);
     Py_ssize_t head;
     uint64_t length;
-    if (at != NULL && at < end && read_head(at, end, 0, &head, &length) && at[0] == FINAL_BINARY
-            && length > (uint64_t)(end - at - head)
-            && length >= (uint64_t)self->large_bytes && length <= (uint64_t)self->limit) {
+    if (at == NULL || at == end || !read_head(at, end, self->inflater != NULL, &head, &length)
+            || length <= (uint64_t)(end - at - head)) {
+        return at;
+    }
+    if (at[0] == FINAL_BINARY && length >= (uint64_t)self->large_bytes && length <= (uint64_t)self->limit) {
         self->large = payload_make(state->payload_type, (Py_ssize_t)length, self->reserved_bytes);
         if (self->large == NULL || payload_add(self->large, at + head, end - at - head) < 0) {
             return NULL;
         }
         return end;
     }
+    if (may_keep(self, at, end, head, length)) {
+        Py_XSETREF(self->kept, PyBytes_FromStringAndSize((const char *)at, end - at));
+        return self->kept == NULL ? NULL : end;
+    }
     return at;
 }
 
-/* Call `receive_into` with the memory for the next bytes: the rest of the large message, and the buffer.
- * Store the number of bytes, how many of them are the large message's, and whether to receive again at once.
- * Return 0 with an exception. */
-static int
-receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t size, Py_ssize_t *own,
-             int *is_full)
+/* Return how much of a buffer of that many bytes is used. */
+static Py_ssize_t
+usable(const Pump *self, Py_ssize_t size)
 {
     /* Another large message is expected behind one of a flood. What lands in the buffer is copied. */
-    Py_ssize_t own_room = self->own_room * size;
-    int is_short = self->is_flooded || is_flood(self);
-    PyObject *first = NULL;
-    if (is_short && size > self->first_bytes) {
+    if ((self->is_flooded || is_flood(self)) && size > self->first_bytes) {
         size = self->first_bytes;
-        buffer = first = PySequence_GetSlice(buffer, 0, size);
-        if (first == NULL) {
+    }
+    return self->inflater != NULL && size > self->deflated_bytes ? self->deflated_bytes : size;
+}
+
+/* Call `receive_into` with the memory for the next bytes: the rest of the large message, and the buffer from `start`
+ * to `stop`. Store the number of bytes, how many of them are the large message's, and whether to receive again at
+ * once. Return 0 with an exception. */
+static int
+receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t whole_size, Py_ssize_t start,
+             Py_ssize_t stop, Py_ssize_t *own, int *is_full)
+{
+    Py_ssize_t own_room = self->own_room * whole_size, size = stop - start;
+    int is_short = self->is_flooded || is_flood(self);
+    PyObject *part = NULL;
+    if (size < whole_size) {
+        buffer = part = PySequence_GetSlice(buffer, start, stop);
+        if (part == NULL) {
             return 0;
         }
     }
@@ -152,7 +197,7 @@ receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t si
         result = PyObject_Vectorcall(receive_into, arguments, 2, NULL);
         Py_DECREF(large);
     }
-    Py_XDECREF(first);
+    Py_XDECREF(part);
     if (result == NULL) {
         if (large != NULL && large == (PyObject *)self->large && PyErr_ExceptionMatches(PyExc_OSError)) {
             /* Nothing more will arrive, and the traceback may refer to the payload. */
@@ -175,15 +220,38 @@ receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t si
     return 1;
 }
 
+/* Take the exception that inflating has raised, for the receiver to raise it. */
+static void
+take_error(Pump *self)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    PyException_SetTraceback(value, Py_None); /* it would keep the data alive */
+    Py_XSETREF(self->error, value);
+    Py_DECREF(type);
+    Py_XDECREF(trace);
+}
+
 /* Receive once, and take the messages. Return whether bytes have arrived and all of them were taken, or -1 with an
  * exception. */
 static int
 receive_part(Pump *self, PyObject *const *args, const Py_buffer *view, Scan *scan, int *is_full)
 {
-    Py_ssize_t own = 0;
+    Py_ssize_t own = 0, size = usable(self, view->len);
+    Py_ssize_t kept = self->kept == NULL ? 0 : PyBytes_GET_SIZE(self->kept);
+    /* Hardly any room is left only if the buffer is smaller than usual: then the receiver joins them. */
+    int is_apart = kept > size / 2;
+    if (is_apart) {
+        kept = 0;
+    }
+    else if (kept) {
+        memcpy(view->buf, PyBytes_AS_STRING(self->kept), (size_t)kept);
+    }
     self->start = self->stop = 0;
     self->count = -1;
-    if (!receive_once(self, args[0], args[1], view->len, &own, is_full)) {
+    self->is_filled = 0;
+    if (!receive_once(self, args[0], args[1], view->len, kept, size, &own, is_full)) {
         return -1;
     }
     if (self->count <= 0) {
@@ -191,7 +259,8 @@ receive_part(Pump *self, PyObject *const *args, const Py_buffer *view, Scan *sca
     }
     self->bytes += self->count;
     self->carried += self->count;
-    self->stop = self->count - own;
+    self->stop = kept + self->count - own;
+    self->is_filled = self->stop == size;
     if (own) {
         self->large->filled += own;
         self->large->room = 0;
@@ -199,12 +268,20 @@ receive_part(Pump *self, PyObject *const *args, const Py_buffer *view, Scan *sca
             return -1;
         }
     }
-    if (self->stop && self->is_between) {
+    if (self->stop && self->is_between && !is_apart) {
+        if (kept) {
+            Py_CLEAR(self->kept);
+        }
         const unsigned char *data = view->buf, *at = take_messages(self, scan, data, data + self->stop, args[2]);
-        if (at == NULL) {
+        if (at != NULL) {
+            self->start = at - data;
+        }
+        else if (self->inflater != NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+            take_error(self);
+        }
+        else {
             return -1;
         }
-        self->start = at - data;
     }
     return self->start == self->stop;
 }
@@ -253,7 +330,8 @@ pump_receive(Pump *self, PyObject *const *args, Py_ssize_t count)
 
 PyDoc_STRVAR(scan_doc,
 "scan(data, position, events)\n--\n\n"
-"Take the messages at the beginning of bytes that have been received. Return where they end.");
+"Take the messages at the beginning of bytes that have been received. Return where they end.\n\n"
+"`kept` is forgotten, since it is part of the data.");
 
 static PyObject *
 pump_scan(Pump *self, PyObject *const *args, Py_ssize_t count)
@@ -273,6 +351,7 @@ pump_scan(Pump *self, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_ValueError, "scan: position out of range");
     }
     else {
+        Py_CLEAR(self->kept);
         at = take_messages(self, &scan, data + position, data + view.len, args[2]);
     }
     position = at == NULL ? 0 : at - data;
@@ -287,6 +366,12 @@ pump_is_inside(Pump *self, void *Py_UNUSED(nothing))
     return PyBool_FromLong(self->large != NULL);
 }
 
+static PyObject *
+pump_get_kept(Pump *self, void *Py_UNUSED(nothing))
+{
+    return self->kept == NULL ? PyBytes_FromStringAndSize(NULL, 0) : Py_NewRef(self->kept);
+}
+
 static PyMethodDef pump_methods[] = {
     {"receive", (PyCFunction)(void (*)(void))pump_receive, METH_FASTCALL, receive_doc},
     {"scan", (PyCFunction)(void (*)(void))pump_scan, METH_FASTCALL, scan_doc},
@@ -295,6 +380,7 @@ static PyMethodDef pump_methods[] = {
 
 static PyGetSetDef pump_getset[] = {
     {"is_inside", (getter)pump_is_inside, NULL, "Whether a large message is being received.", NULL},
+    {"kept", (getter)pump_get_kept, NULL, "The beginning of a message of which more must arrive.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -309,11 +395,12 @@ static PyMemberDef pump_members[] = {
     {"is_between", T_BOOL, offsetof(Pump, is_between), 0, NULL},
     {"repeats", T_BOOL, offsetof(Pump, repeats), 0, NULL},
     {"last_message_at", T_OBJECT_EX, offsetof(Pump, last_message_at), 0, NULL},
+    {"error", T_OBJECT, offsetof(Pump, error), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot pump_slots[] = {
-    {Py_tp_doc, "Pump(limit, as_bytes, sizes)\n--\n\nThe compiled twin of PumpPython."},
+    {Py_tp_doc, "Pump(limit, as_bytes, inflater, sizes)\n--\n\nThe compiled twin of PumpPython."},
     {Py_tp_new, pump_new},
     {Py_tp_dealloc, pump_dealloc},
     {Py_tp_methods, pump_methods},
@@ -322,7 +409,7 @@ static PyType_Slot pump_slots[] = {
     {0, NULL},
 };
 
-/* Its instances hold numbers and bytes only, so the collector need not know them. */
+/* What its instances refer to does not refer back, so the collector need not know them. */
 PyType_Spec pump_spec = {
     .name = "lochws.protocol._compiled.Pump",
     .basicsize = sizeof(Pump),

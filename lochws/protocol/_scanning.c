@@ -151,29 +151,86 @@ read_head(const unsigned char *at, const unsigned char *end, int may_be_deflated
 static PyObject *
 text_content(const char *payload, Py_ssize_t length, int as_bytes)
 {
-    if (as_bytes && is_utf8((const unsigned char *)payload, length)) {
+    if (as_bytes && is_utf8((const unsigned char *)payload, length, 1)) {
         return PyBytes_FromStringAndSize(payload, length);
     }
     return decode_utf8(payload, length); /* for the error, if it is to be bytes */
 }
 
-/* Return what `inflate` makes of a compressed payload: bytes, or a str if the first byte says text and
- * `as_bytes` is false. */
-static PyObject *
-inflated(PyObject *inflate, PyObject *limit, int first, const char *payload, Py_ssize_t length, int as_bytes)
+int
+may_exceed(uint64_t length, Py_ssize_t limit)
 {
-    PyObject *data = PyBytes_FromStringAndSize(payload, length);
+    return length >= (uint64_t)PY_SSIZE_T_MAX || (Py_ssize_t)length > limit / 1032 - 8;
+}
+
+/* Call a method of an Inflater with bytes, which are released, and the limit. */
+static PyObject *
+ask(PyObject *inflater, PyObject *method, PyObject *data, Py_ssize_t limit)
+{
+    PyObject *result = NULL, *number = PyLong_FromSsize_t(limit);
+    if (number != NULL) {
+        PyObject *arguments[] = {inflater, data, number};
+        result = PyObject_VectorcallMethod(method, arguments, 3, NULL);
+        Py_DECREF(number);
+    }
+    Py_DECREF(data);
+    return result;
+}
+
+/* Have the stream decompress a payload and its tail at once: the usual case of Inflater.message. */
+static PyObject *
+inflate_at_once(const State *state, PyObject *inflater, PyObject *stream, Py_ssize_t limit, const char *payload,
+                Py_ssize_t length)
+{
+    PyObject *data = PyBytes_FromStringAndSize(NULL, length + 4);
     if (data == NULL) {
         return NULL;
     }
-    PyObject *arguments[] = {data, limit};
-    PyObject *content = PyObject_Vectorcall(inflate, arguments, 2, NULL);
+    memcpy(PyBytes_AS_STRING(data), payload, (size_t)length);
+    memcpy(PyBytes_AS_STRING(data) + length, "\0\0\xff\xff", 4); /* RFC 7692 section 7.2.2 */
+    PyObject *arguments[] = {stream, data};
+    PyObject *content = PyObject_VectorcallMethod(state->decompress, arguments, 2, NULL);
     Py_DECREF(data);
-    if (content != NULL && !PyBytes_Check(content)) {
-        PyErr_SetString(PyExc_TypeError, "scan: inflate must return bytes");
+    if (content == NULL) {
+        return NULL;
+    }
+    PyObject *is_over = PyObject_GetAttr(stream, state->eof);
+    if (is_over == NULL) {
         Py_CLEAR(content);
     }
-    if (content != NULL && first & 1) {
+    else if (is_over != Py_False) {
+        content = ask(inflater, state->go_on, content, limit);
+    }
+    Py_XDECREF(is_over);
+    return content;
+}
+
+/* Return the content of a compressed message: bytes, or a str if the first byte says text and `as_bytes` is
+ * false; None if the inflater leaves it. */
+static PyObject *
+inflated(const State *state, PyObject *inflater, Py_ssize_t limit, int first, const char *payload,
+         Py_ssize_t length, int as_bytes)
+{
+    PyObject *content, *stream = PyObject_GetAttr(inflater, state->stream);
+    if (stream == NULL) {
+        return NULL;
+    }
+    if (stream != Py_None && length > 0 && !may_exceed((uint64_t)length, limit)) {
+        content = inflate_at_once(state, inflater, stream, limit, payload, length);
+    }
+    else {
+        PyObject *data = PyBytes_FromStringAndSize(payload, length);
+        content = data == NULL ? NULL : ask(inflater, state->message, data, limit);
+    }
+    Py_DECREF(stream);
+    if (content == NULL || content == Py_None) {
+        return content;
+    }
+    if (!PyBytes_Check(content)) {
+        PyErr_SetString(PyExc_TypeError, "scan: an inflater must return bytes or None");
+        Py_CLEAR(content);
+    }
+    else if (first & 1) {
         Py_SETREF(content,
                   text_content(PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content), as_bytes));
     }
@@ -192,14 +249,18 @@ memory_of_text(PyObject *text)
 }
 
 /* Append the event of a message to `events`, and add its memory to `memory`.
- * Return 1, 0 if Python has to say what is wrong with the frame, or -1 with an exception. */
+ * Return 1, 0 if Python has to take the frame or to say what is wrong with it, or -1 with an exception. */
 static int
-take(const State *state, PyObject *events, PyObject *received, PyObject *inflate, PyObject *limit, int as_bytes,
+take(const State *state, PyObject *events, PyObject *received, PyObject *inflater, Py_ssize_t limit, int as_bytes,
      int first, const char *payload, Py_ssize_t length, Py_ssize_t *memory)
 {
     PyObject *content;
     if (first & DEFLATED) {
-        content = inflated(inflate, limit, first, payload, length, as_bytes);
+        content = inflated(state, inflater, limit, first, payload, length, as_bytes);
+        if (content == Py_None) {
+            Py_DECREF(content);
+            return 0;
+        }
     }
     else if (first == FINAL_TEXT) {
         content = text_content(payload, length, as_bytes);
@@ -256,7 +317,7 @@ append_binary(const State *state, Scan *scan, PyObject *events, PyObject *conten
 
 const unsigned char *
 scan_frames(const State *state, Scan *scan, const unsigned char *at, const unsigned char *end, Py_ssize_t limit,
-            PyObject *events, PyObject *inflate, PyObject *limit_object, int as_bytes)
+            PyObject *events, PyObject *inflater, int as_bytes)
 {
     Py_ssize_t head;
     uint64_t length;
@@ -264,14 +325,14 @@ scan_frames(const State *state, Scan *scan, const unsigned char *at, const unsig
         PyErr_SetString(PyExc_RuntimeError, "scan: call configure() first");
         return NULL;
     }
-    while (read_head(at, end, inflate != NULL, &head, &length) && length <= (uint64_t)(end - at - head)) {
+    while (read_head(at, end, inflater != NULL, &head, &length) && length <= (uint64_t)(end - at - head)) {
         /* The size of a compressed message is checked when it is decompressed. */
         if (!(at[0] & DEFLATED) && length > (uint64_t)limit) {
             break;
         }
         PyObject *received = time_in(scan);
         int taken = received == NULL ? -1 :
-            take(state, events, received, inflate, limit_object, as_bytes, at[0], (const char *)at + head,
+            take(state, events, received, inflater, limit, as_bytes, at[0], (const char *)at + head,
                  (Py_ssize_t)length, &scan->memory);
         if (taken < 0) {
             return NULL;
@@ -285,18 +346,18 @@ scan_frames(const State *state, Scan *scan, const unsigned char *at, const unsig
 }
 
 const char scanning_scan_doc[] = PyDoc_STR(
-"scan(data, position, limit, events, inflate=None, as_bytes=False)\n--\n\n"
+"scan(data, position, limit, events, inflater=None, as_bytes=False)\n--\n\n"
 "The compiled twin of scan_python.");
 
 PyObject *
 scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     if (count < 4 || count > 6 || !PyList_CheckExact(args[3])) {
-        PyErr_SetString(PyExc_TypeError, "scan(data, position, limit, events: list, inflate=None, as_bytes=False)");
+        PyErr_SetString(PyExc_TypeError, "scan(data, position, limit, events: list, inflater=None, as_bytes=False)");
         return NULL;
     }
     const State *state = state_of(module);
-    PyObject *inflate = count >= 5 && args[4] != Py_None ? args[4] : NULL;
+    PyObject *inflater = count >= 5 && args[4] != Py_None ? args[4] : NULL;
     int as_bytes = count == 6 && args[5] == Py_True;
     Py_ssize_t position = PyLong_AsSsize_t(args[1]);
     Py_ssize_t limit = PyLong_AsSsize_t(args[2]);
@@ -313,7 +374,7 @@ scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_ValueError, "scan: position or limit out of range");
     }
     else {
-        at = scan_frames(state, &scan, start + position, start + view.len, limit, args[3], inflate, args[2], as_bytes);
+        at = scan_frames(state, &scan, start + position, start + view.len, limit, args[3], inflater, as_bytes);
     }
     position = at == NULL ? 0 : at - start;
     Py_XDECREF(scan.received);

@@ -271,9 +271,10 @@ utf8_decode_payload(PyObject *Py_UNUSED(module), PyObject *buffer)
     return text;
 }
 
-/* Return whether the bytes are valid UTF-8 (RFC 3629 section 4). Nothing is decoded. */
+/* Return whether the bytes are valid UTF-8 (RFC 3629 section 4), or may become it when more follow. Nothing is
+ * decoded. */
 int
-is_utf8(const unsigned char *at, Py_ssize_t length)
+is_utf8(const unsigned char *at, Py_ssize_t length, int is_whole)
 {
     const unsigned char *end = at + length;
     while (at < end) {
@@ -291,12 +292,15 @@ is_utf8(const unsigned char *at, Py_ssize_t length)
         }
         Py_ssize_t more = first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3;
         if (end - at < more) {
-            return 0;
+            if (is_whole) {
+                return 0;
+            }
+            more = end - at;
         }
         /* The second byte excludes overlong forms, surrogates, and what lies beyond U+10FFFF. */
         unsigned char least = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
         unsigned char most = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
-        if (at[0] < least || at[0] > most) {
+        if (more && (at[0] < least || at[0] > most)) {
             return 0;
         }
         for (Py_ssize_t i = 1; i < more; i++) {
@@ -320,5 +324,5 @@ utf8_is_valid(PyObject *Py_UNUSED(module), PyObject *data)
         PyErr_SetString(PyExc_TypeError, "is_utf8(data: bytes)");
         return NULL;
     }
-    return PyBool_FromLong(is_utf8((const unsigned char *)PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)));
+    return PyBool_FromLong(is_utf8((const unsigned char *)PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), 1));
 }

@@ -27,7 +27,7 @@ TAIL = b"\x00\x00\xff\xff"
 #: fragment; each further one costs a new decompressor and a copy of what follows.
 MAX_STREAMS = 250
 
-_NO_DEFLATE = "unable to decompress payload"
+NO_DEFLATE = "unable to decompress payload"
 _TOO_LARGE = "compressed message is larger than the limit"
 _FLAGS = ("server_no_context_takeover", "client_no_context_takeover")
 _WINDOWS = ("server_max_window_bits", "client_max_window_bits")
@@ -252,15 +252,40 @@ class Deflater:
         yield b"".join(pieces)
 
 
+#: Each byte of compressed data expands to at most this many: 258 for two bits.
+RATIO = 1032
+
+
+def may_exceed(length: int, limit: int) -> bool:
+    """Return whether the content of a compressed payload of that many bytes may be larger than a limit.
+
+    Four bytes are added for the tail and four for what the decompressor may still hold.
+    """
+    return (length + 8) * RATIO > limit
+
+
+def stream_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions that a stream raises for invalid data."""
+    return zlib.error, engine().error
+
+
 class Inflater:
-    """Decompresses the messages of one connection, never beyond the given limit."""
+    """Decompresses the messages of one connection, never beyond the given limit.
+
+    Attributes:
+        stream: the stream that the next message continues, or None if it begins a new one.
+        leaves_large: whether `message` leaves those to its caller that may be larger than the limit.
+    """
+
+    __slots__ = ("_afresh", "_bits", "_ended", "_open", "_whole", "leaves_large", "stream")
 
     def __init__(self, parameters: DeflateParameters) -> None:
         # 8 counts as 9: zlib's deflate used to take 9 when asked for 8, and some servers still do.
         self._bits = max(9, parameters.server_max_window_bits)
         self._afresh = parameters.server_no_context_takeover
         self._whole = _compiled_message() if self._afresh else None
-        self._stream: Any = None  # made for the first message
+        self.stream: Any = None  # made for the first message
+        self.leaves_large = False
         self._open = False  # whether the message has data that TAIL must end
         self._ended = 0  # streams of the message that have ended
 
@@ -278,14 +303,14 @@ class Inflater:
         """
         inflated = b""
         while data:
-            stream = self._stream
+            stream = self.stream
             if stream is None:
-                stream = self._stream = engine().decompressobj(-self._bits)
+                stream = self.stream = engine().decompressobj(-self._bits)
             try:
                 # One byte above the limit shows that there is more. (0 would mean no limit.)
                 inflated += stream.decompress(data, 0 if limit is None else limit + 1 - len(inflated))
-            except (zlib.error, engine().error):
-                raise CriticalProtocolError(_NO_DEFLATE) from None
+            except stream_errors():
+                raise CriticalProtocolError(NO_DEFLATE) from None
             if limit is not None and len(inflated) > limit:
                 raise PayloadTooLarge(_TOO_LARGE)
             self._open = not stream.eof
@@ -294,43 +319,56 @@ class Inflater:
             # A block with BFINAL ended the stream, and the sender begins a new one after it (RFC 7692 section
             # 7.2.3.4).
             data = stream.unused_data
-            self._stream = None
+            self.stream = None
             self._ended += 1
             if self._ended > MAX_STREAMS:
-                raise CriticalProtocolError(_NO_DEFLATE)
+                raise CriticalProtocolError(NO_DEFLATE)
         return inflated
 
-    def message(self, data: bytes, limit: int) -> bytes:
+    def message(self, data: bytes, limit: int) -> bytes | None:
         """Decompress a whole message: like `inflate` and then `finish`, but faster.
+
+        Returns:
+            The message; None if it may be larger than the limit and `leaves_large` is set.
 
         Raises:
             PayloadTooLarge: the message is larger than the limit (1009).
             CriticalProtocolError: the data is not a valid deflate stream, or consists of too many of them
-            (1007).
+                (1007).
         """
+        is_small = not may_exceed(len(data), limit)
+        if self.leaves_large and not is_small:
+            return None
         if self._whole is not None:
             whole = self._whole(data, limit, self._bits)
             if whole is not None:
                 return whole
-        stream = self._stream  # None unless the server keeps its context between messages
-        if stream is None or not data:
+        stream = self.stream  # None unless the server keeps its context between messages
+        # With the tail in the same call, an error behind the limit could come before the limit.
+        if stream is None or not data or not is_small:
             first = self.inflate(data, limit)
             return first + self.finish(limit - len(first))
         try:
-            inflated: bytes = stream.decompress(data, limit + 1)
-            ended = stream.eof
-            if not ended and len(inflated) <= limit:
-                inflated += stream.decompress(TAIL, limit + 1 - len(inflated))
-        except (zlib.error, engine().error):
-            raise CriticalProtocolError(_NO_DEFLATE) from None
-        if len(inflated) > limit:
-            raise PayloadTooLarge(_TOO_LARGE)
-        if stream.eof:
-            self._stream = None
-            inflated += self.inflate(stream.unused_data, limit - len(inflated))
-            self._open = self._open and ended  # only what is left of TAIL came after it
-            return inflated + self.finish(limit - len(inflated))
-        return inflated
+            inflated: bytes = stream.decompress(data + TAIL)
+        except stream_errors():
+            raise CriticalProtocolError(NO_DEFLATE) from None
+        return self.go_on(inflated, limit) if stream.eof else inflated
+
+    def go_on(self, inflated: bytes, limit: int) -> bytes:
+        """Return the whole message if its stream has ended inside it or its tail, after these bytes of it.
+
+        Raises:
+            PayloadTooLarge: the message is larger than the limit (1009).
+            CriticalProtocolError: the data is not a valid deflate stream, or consists of too many of them
+                (1007).
+        """
+        rest: bytes = self.stream.unused_data
+        self.stream = None
+        self._ended = 1
+        is_in_tail = len(rest) < len(TAIL)
+        inflated += self.inflate(rest if is_in_tail else rest[: -len(TAIL)], limit - len(inflated))
+        self._open = self._open and not is_in_tail  # only what is left of TAIL came after it
+        return inflated + self.finish(limit - len(inflated))
 
     def finish(self, limit: int | None) -> bytes:
         """Return the rest of a message once its payload has ended.
@@ -348,5 +386,5 @@ class Inflater:
         self._open = False
         self._ended = 0
         if self._afresh:
-            self._stream = None
+            self.stream = None
         return inflated

@@ -8,6 +8,7 @@ end.
 
 from __future__ import annotations
 
+from codecs import utf_8_decode
 from io import BytesIO
 from typing import Protocol
 
@@ -148,6 +149,17 @@ def is_utf8_python(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def begins_utf8(data: BytesLike) -> bool:
+    """Return whether the data is valid UTF-8, or may become it when more follows (RFC 3629)."""
+    try:
+        whole = utf_8_decode(data, "strict", False)[1]
+    except UnicodeDecodeError:
+        return False
+    # Python waits for the third byte of a surrogate, although the second is wrong already (RFC 3629 section
+    # 4).
+    return not (len(data) - whole == 2 and data[whole] == 0xED and data[whole + 1] >= 0xA0)
 
 
 _Payload = compiled_or("Payload", PayloadPython)

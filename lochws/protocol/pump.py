@@ -4,6 +4,9 @@ Most of what a client receives is whole messages of a single frame: many small o
 parts. A pump turns those into events and leaves everything else to the `Receiver`. It is the compiled twin
 where there is one, otherwise `PumpPython`.
 
+Most reads of a flood end inside a message. The beginning of a small one is kept, and the next bytes are
+received behind it.
+
 Copying a large binary message out of the shared buffer costs as much as receiving it. So once its head has
 arrived, the rest is received straight into the memory that the handler will get. Behind it, little more than
 the head of the next one is received into the buffer, and then its rest, in the same call of `Pump.receive`.
@@ -19,9 +22,10 @@ from lochws.events import Binary, Event, Text, content_of
 
 from . import payload
 from .compiled import compiled_or
-from .frames import FIN, LENGTH_LIMIT, BytesLike, Opcode
-from .payload import Payload, new_payload
-from .scanning import scan
+from .deflate import may_exceed
+from .frames import FIN, LENGTH_LIMIT, RSV1, BytesLike, Opcode
+from .payload import Payload, begins_utf8, new_payload
+from .scanning import WholeInflater, scan
 
 #: Receives into a buffer, and perhaps into a second one behind it. Returns the number of bytes, 0 at the end
 #: of the stream, None if there are none yet.
@@ -36,6 +40,10 @@ FLOOD_BYTES = 256 * 1024
 FIRST_BYTES = 4 * 1024
 #: How much is received at once into a message's own memory, in sizes of the buffer.
 OWN_ROOM = 4
+#: The beginning of a message is kept if its payload has at most this many bytes.
+KEPT_BYTES = 16 * 1024
+#: Bytes per read if messages may be compressed: the ratio can be as high as 1000:1.
+DEFLATED_READ = 16 * 1024
 #: The assumed memory cost of an event in addition to its payload, in bytes.
 EVENT_BYTES = 100
 #: The memory use of messages smaller than this, in bytes, is computed exactly only if that is asked for.
@@ -52,6 +60,9 @@ class Pump(Protocol):
             memory of one of them. For streams that return None while they have nothing more, 0 again after
             the end, and buffer nothing. The connection sets it.
         is_inside: whether a large message is being received. All bytes go there until it is complete.
+        kept: the beginning of a small message, of which more must arrive; may be empty.
+        error: the exception that decompressing a message has raised in `receive`, or None. The receiver
+            raises it.
         count: how many bytes the last `receive` has received; 0 at the end of the stream, -1 if none have
             arrived yet.
         start, stop: where in the buffer the bytes are that the last `receive` has left to the receiver.
@@ -71,10 +82,15 @@ class Pump(Protocol):
     messages: int
     bytes: int
     last_message_at: float | None
+    error: BaseException | None
 
     @property
     def is_inside(self) -> bool:
         """True while a large message is being received."""
+
+    @property
+    def kept(self) -> BytesLike:
+        """The beginning of a small message, of which more must arrive; may be empty."""
 
     def receive(
         self, receive_into: ReceiveInto, buffer: memoryview, events: list[Event], exact: object, /
@@ -89,7 +105,7 @@ class Pump(Protocol):
 
         Returns:
             Whether bytes have arrived and all of them belong to messages that the pump has taken and counted.
-            If not, see `count`: the receiver has to take ``buffer[start:stop]``.
+            If not, see `count`: the receiver has to take ``buffer[start:stop]``, or raise `error`.
 
         Raises:
             OSError: the connection failed. If events were appended before, they are counted.
@@ -97,6 +113,8 @@ class Pump(Protocol):
 
     def scan(self, data: BytesLike, position: int, events: list[Event], /) -> int:
         """Take the messages at the beginning of bytes that have been received already. Nothing is counted.
+
+        The data begins with `kept`, if there is any.
 
         Returns:
             The position of the first frame that was not taken, or the length of the data.
@@ -109,22 +127,31 @@ class PumpPython:
     Args:
         limit: the largest message that is taken, in bytes.
         as_bytes: whether the events of texts keep the UTF-8, validated, in place of a str.
-        sizes: the constants of this module, from `LARGE_BYTES` to `EVENT_BYTES`, and how many bytes to
-            reserve at once for a large message.
+        inflater: decompresses messages, or None if compression was not agreed on.
+        sizes: the constants of this module from `LARGE_BYTES` to `OWN_ROOM`, `EVENT_BYTES`, how many bytes to
+            reserve at once for a large message, `KEPT_BYTES` and `DEFLATED_READ`.
     """
 
     __slots__ = (
-        "_as_bytes", "_event", "_first", "_flood", "_is_flooded", "_large", "_large_bytes", "_limit",
-        "_missing", "_own_room", "_reserved", "_size", "bytes", "carried", "cost", "count", "is_between",
-        "last_message_at", "messages", "repeats", "start", "stop",
+        "_as_bytes", "_deflated", "_event", "_first", "_flood", "_inflater", "_is_filled", "_is_flooded",
+        "_kept_bytes", "_large", "_large_bytes", "_limit", "_missing", "_own_room", "_reserved", "_size",
+        "bytes", "carried", "cost", "count", "error", "is_between", "kept", "last_message_at", "messages",
+        "repeats", "start", "stop",
     )
 
-    def __init__(self, limit: int, as_bytes: bool, sizes: tuple[int, ...]) -> None:
+    def __init__(
+        self, limit: int, as_bytes: bool, inflater: WholeInflater | None, sizes: tuple[int, ...]
+    ) -> None:
         self._limit = limit
         self._as_bytes = as_bytes
-        self._large_bytes, self._flood, self._first, self._own_room, self._event, self._reserved = sizes
+        self._inflater = inflater
+        self._large_bytes, self._flood, self._first, self._own_room, self._event, self._reserved = sizes[:6]
+        self._kept_bytes, self._deflated = sizes[6:]
+        self.kept = b""
+        self.error: BaseException | None = None
         self._large: Payload | None = None
         self._size = self._missing = 0  # of the large message
+        self._is_filled = False  # whether the last receive has filled the buffer
         self._is_flooded = False  # whether the last thing received was a message that others like it follow
         self.is_between = True
         self.repeats = False
@@ -160,18 +187,31 @@ class PumpPython:
         self, receive_into: ReceiveInto, buffer: memoryview, events: list[Event]
     ) -> tuple[bool, bool]:
         """Receive once. Return whether all bytes were taken, and whether to receive again at once."""
-        self.count, self.start, self.stop = -1, 0, 0
-        own, count, is_full = self._receive(receive_into, buffer)
+        self.count, self.start, self.stop, self._is_filled = -1, 0, 0, False
+        most, used = self._own_room * len(buffer), len(self.kept)
+        buffer = buffer[: self._usable(len(buffer))]
+        # Hardly any room is left only if the buffer is smaller than usual: then the receiver joins them.
+        is_apart = used > len(buffer) // 2
+        if is_apart:
+            used = 0
+        buffer[:used] = self.kept[:used]
+        own, count, is_full = self._receive(receive_into, buffer[used:], most)
         self.count = -1 if count is None else count
         if not count:
             return False, False
         self.bytes += count
         self.carried += count
-        self.stop = count - own
+        self.stop = used + count - own
+        self._is_filled = self.stop == len(buffer)
         if own:
             self._add(own, events)
-        if self.stop and self.is_between:
-            self.start = self.scan(buffer[: self.stop], 0, events)
+        if self.stop and self.is_between and not is_apart:
+            try:
+                self.start = self.scan(buffer[: self.stop], 0, events)
+            except Exception as error:  # the receiver raises it
+                if self._inflater is None:
+                    raise
+                self.error = error.with_traceback(None)  # which would keep the data alive
         return self.start == self.stop, is_full
 
     def _counted(self, received: list[Event], exact: object) -> None:
@@ -183,7 +223,15 @@ class PumpPython:
             cost = max(cost, memory_of(received))
         self.cost = cost + self._event * len(received)
 
-    def _receive(self, receive_into: ReceiveInto, buffer: memoryview) -> tuple[int, int | None, bool]:
+    def _usable(self, size: int) -> int:
+        """Return how much of a buffer is used."""
+        if self._is_flooded or self._is_flood:
+            size = min(size, self._first)
+        return size if self._inflater is None else min(size, self._deflated)
+
+    def _receive(
+        self, receive_into: ReceiveInto, buffer: memoryview, most: int
+    ) -> tuple[int, int | None, bool]:
         """Receive once.
 
         Returns:
@@ -191,10 +239,7 @@ class PumpPython:
             at once.
         """
         large = self._large
-        most = self._own_room * len(buffer)
         is_short = self._is_flooded or self._is_flood
-        if is_short:
-            buffer = buffer[: self._first]
         if large is None:
             count = receive_into(buffer)
             return 0, count, is_short and count == len(buffer)
@@ -221,6 +266,7 @@ class PumpPython:
 
     def scan(self, data: BytesLike, position: int, events: list[Event], /) -> int:
         """Take the messages at the beginning of bytes that have been received already."""
+        self.kept = b""
         end = len(data)
         if self._large is not None:
             stop = min(end, position + self._missing)
@@ -230,27 +276,46 @@ class PumpPython:
         if position == end:
             return position
         self._is_flooded = False
-        position = scan(data, position, self._limit, events, None, self._as_bytes)
-        if position == end or data[position] != _FINAL_BINARY:
+        position = scan(data, position, self._limit, events, self._inflater, self._as_bytes)
+        if position == end:
             return position
-        return self._begin(data, position, end)
+        first = data[position] if self._inflater is None else data[position] & ~RSV1
+        return self._begin(data, position, end) if first in (_FINAL_TEXT, _FINAL_BINARY) else position
 
     def _begin(self, data: BytesLike, position: int, end: int) -> int:
-        """Begin a large message if that is next. Return where the bytes begin that were not taken."""
+        """Take the beginning of a message if that is next. Return where the untaken bytes begin."""
         length = data[position + 1] if end - position >= 2 else 128
         start = position + 2
         if length >= 126:
             start += {126: 2, 127: 8}.get(length, end)  # behind the end: masked, or incomplete
             length = int.from_bytes(data[position + 2 : start], "big")
-        is_large = start <= end < start + length and self._large_bytes <= length < LENGTH_LIMIT
-        if not is_large or length > self._limit:
+        if not start <= end < start + length < LENGTH_LIMIT:
             return position
+        first = data[position]
+        if first != _FINAL_BINARY or not self._large_bytes <= length <= self._limit:
+            if not self._may_keep(first, length, data[start:]):
+                return position
+            self.kept = bytes(data[position:])
+            return end
         self._large = new_payload(length, self._reserved)
         self._large.write(data[start:end])
         self._size, self._missing = length, length - (end - start)
         return end
 
+    def _may_keep(self, first: int, length: int, part: BytesLike) -> bool:
+        """Return whether the beginning of an incomplete frame may be kept until the rest has arrived.
 
+        Invalid text must not wait for it, so a compressed message is kept only if the buffer is full, which
+        means that more is there.
+        """
+        if length > self._kept_bytes:
+            return False
+        if first & RSV1:
+            return self._is_filled and not may_exceed(length, self._limit)
+        return length <= self._limit and (first != _FINAL_TEXT or begins_utf8(part))
+
+
+_FINAL_TEXT = FIN | Opcode.TEXT
 _FINAL_BINARY = FIN | Opcode.BINARY
 
 
@@ -272,8 +337,11 @@ def memory_of(received: Sequence[Event]) -> int:
 _Pump = compiled_or("Pump", PumpPython)
 
 
-def new_pump(limit: int, *, as_bytes: bool = False) -> Pump:
+def new_pump(limit: int, *, as_bytes: bool = False, inflater: WholeInflater | None = None) -> Pump:
     """Return a pump for one connection, between two messages."""
-    sizes = (LARGE_BYTES, FLOOD_BYTES, FIRST_BYTES, OWN_ROOM, EVENT_BYTES, payload.RESERVED_BYTES)
-    pump: Pump = _Pump(limit, as_bytes, sizes)
+    sizes = (
+        LARGE_BYTES, FLOOD_BYTES, FIRST_BYTES, OWN_ROOM, EVENT_BYTES, payload.RESERVED_BYTES, KEPT_BYTES,
+        DEFLATED_READ,
+    )
+    pump: Pump = _Pump(limit, as_bytes, inflater, sizes)
     return pump

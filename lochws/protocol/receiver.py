@@ -12,11 +12,10 @@ from lochws.errors import CriticalProtocolError, PayloadTooLarge, ProtocolError
 from lochws.events import Binary, Event, Ping, Pong, Stream, StreamSource, Text, text_of
 
 from .close import CloseFrame, parse_close
-from .deflate import Inflater
+from .deflate import NO_DEFLATE, Inflater, stream_errors
 from .frames import LENGTH_LIMIT, MAX_CONTROL_PAYLOAD, BytesLike, Opcode
 from .payload import decode_payload, is_utf8
 from .pump import LARGE_BYTES, new_pump
-from .scanning import scan
 
 _OPCODES = frozenset({
     Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG,
@@ -27,10 +26,6 @@ _NOT_UTF8 = "text message is not valid UTF-8"
 #: A compressed message that may become a stream is decompressed in pieces of this many bytes, each of which
 #: makes about a mebibyte at most.
 PIECE_BYTES = 1024
-#: Each byte of compressed data expands to at most 1032 bytes (258 for two bits); and a margin for data that
-#: the decompressor still held.
-RATIO, MARGIN = 1032, 4096
-
 
 class Sink(StreamSource, Protocol):
     """The receiver of one stream's content. Its methods neither raise nor block."""
@@ -54,10 +49,6 @@ class Streaming(NamedTuple):
     above: int
     limit: int | None
     open: Callable[[bool], Sink]
-
-
-class _MayStream(Exception):
-    """A compressed message may be larger than `Streaming.above`; nothing of it was decompressed."""
 
 
 class Receiver:
@@ -109,8 +100,9 @@ class Receiver:
         self._size = 0
         self._tail = b""  # of a text: the incomplete character at the end of _payload
         self._sink: Sink | None = None  # used in place of _payload if it is a stream
-        self.pump = new_pump(self._whole, as_bytes=text_as_bytes)
-        self.pump.is_between = inflater is None
+        if inflater is not None and streaming is not None:
+            inflater.leaves_large = True  # `_absorb` decompresses it in pieces
+        self.pump = new_pump(self._whole, as_bytes=text_as_bytes, inflater=inflater)
         self.advanced = False
         # The data frame being received: bytes still missing, and whether it ends the message.
         self._missing = 0
@@ -130,10 +122,12 @@ class Receiver:
         if self.controls:
             self.controls = []
         self.advanced = False
-        if not self.done:
+        if len(data) and not self.done:
             try:
+                if pump.kept:
+                    data = b"".join((pump.kept, data))
                 if pump.is_inside or pump.is_between:
-                    data = data[pump.scan(data, 0, events) :]
+                    data = data[self._scan(data, 0, events) :]
                 if pump.is_between:
                     self._take_rest(data, events)
                 elif len(data):
@@ -143,8 +137,8 @@ class Receiver:
                 error.__context__ = None
                 self.failure = error.with_traceback(None)
                 self._stop()
-            pump.is_between = not (self._opcode or self._beginning or self.done or self._inflater is not None)
-            self.advanced = self.advanced or pump.is_inside
+            pump.is_between = not (self._opcode or self._beginning or self.done)
+        self.advanced = self.advanced or pump.is_inside or bool(pump.kept)
         return events
 
     def _parse(self, data: BytesLike, events: list[Event]) -> None:
@@ -174,24 +168,17 @@ class Receiver:
             self._beginning = bytes(data[position:])
 
     def _scan(self, data: BytesLike, position: int, events: list[Event]) -> int:
-        if self._inflater is None:
-            return self.pump.scan(data, position, events)
-        inflate = self._inflater.message if self._streaming is None else self._inflate_small
-        before = len(events)
+        """Have the pump take messages. Return where the bytes begin that it has left."""
+        pump = self.pump
         try:
-            position = scan(data, position, self._whole, events, inflate, self._text_as_bytes)
-            return self.pump.scan(data, position, events)  # a large message may begin there
+            if pump.error is not None:
+                error, pump.error = pump.error, None
+                raise error
+            return pump.scan(data, position, events)
         except UnicodeDecodeError:
             raise CriticalProtocolError(_NOT_UTF8) from None
-        except _MayStream:
-            return _after(data, position, len(events) - before)
-
-    def _inflate_small(self, data: bytes, limit: int) -> bytes:
-        """Decompress a message that cannot become a stream; leave any other to `_absorb`."""
-        assert self._inflater is not None
-        if len(data) * RATIO + MARGIN > limit:
-            raise _MayStream
-        return self._inflater.message(data, limit)
+        except stream_errors():
+            raise CriticalProtocolError(NO_DEFLATE) from None
 
     def _take_frames(self, buffer: BytesLike, events: list[Event]) -> int:
         """Take all complete frames, of any kind. Return where the incomplete one after them begins."""
@@ -377,19 +364,6 @@ def _extended_length(field: BytesLike) -> int:
     if length >= LENGTH_LIMIT:
         raise PayloadTooLarge("frame of 2**63 bytes or more", close_code=ProtocolError.close_code)
     return length
-
-
-def _after(data: BytesLike, position: int, count: int) -> int:
-    """Return the position behind a number of whole messages of one frame each."""
-    for _ in range(count):
-        length = data[position + 1]
-        position += 2
-        if length > 125:
-            size = 2 if length == 126 else 8
-            length = int.from_bytes(data[position : position + size], "big")
-            position += size
-        position += length
-    return position
 
 
 def _decoded(data: BytesLike) -> tuple[str, bytes]:

@@ -7,18 +7,14 @@ where there is one, else `scan_python`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from struct import Struct
-from typing import TypeAlias
+from typing import Any, Protocol
 
 from lochws.events import Binary, Event, Text, text_of
 
 from .compiled import compiled_or
 from .frames import FIN, LENGTH_LIMIT, RSV1, Opcode
 from .payload import is_utf8
-
-#: Takes the payload of a compressed message and the size limit; returns the message.
-Inflate: TypeAlias = Callable[[bytes, int], bytes]
 
 _TEXT = FIN | Opcode.TEXT
 _BINARY = FIN | Opcode.BINARY
@@ -31,26 +27,43 @@ _COPIED = 64 * 1024
 _head_at = Struct("!BBH").unpack_from
 
 
+class WholeInflater(Protocol):
+    """The part of an `Inflater` that scanning uses.
+
+    Attributes:
+        stream: the stream that decompresses the next message, or None. The compiled twin calls it by itself
+            in the usual case, exactly as `message` does.
+    """
+
+    stream: Any
+
+    def message(self, data: bytes, limit: int, /) -> bytes | None:
+        """Decompress a message of at most `limit` bytes. Return None to leave it to the caller."""
+
+    def go_on(self, inflated: bytes, limit: int, /) -> bytes:
+        """Return the whole message if its stream has ended inside it, after some bytes of it."""
+
+
 def scan_python(
     data: bytes | bytearray | memoryview,
     position: int,
     limit: int,
     events: list[Event],
-    inflate: Inflate | None = None,
+    inflater: WholeInflater | None = None,
     as_bytes: bool = False,
 ) -> int:
     """Append the events of all messages from `position` up to the first frame that needs more care.
 
     That is a frame that is incomplete, fragmented, masked, a control frame, larger than the limit, a text
-    that is not valid UTF-8, or one with reserved bits (RSV1 is allowed if there is `inflate`). It is left to
-    the caller, together with everything after it.
+    that is not valid UTF-8, or one with reserved bits (RSV1 is allowed if there is an `inflater`). It is left
+    to the caller, together with everything after it.
 
     Args:
         data: the received bytes.
         position: where in them a frame begins.
-        limit: the largest message in bytes. Compressed messages are limited by `inflate`.
+        limit: the largest message in bytes. The `inflater` applies it to compressed messages.
         events: the list to append to.
-        inflate: decompresses a message, or None if compression was not agreed on. Its exceptions propagate.
+        inflater: decompresses messages, or None if compression was not agreed on. Its exceptions propagate.
         as_bytes: whether the events of texts keep the UTF-8, validated, in place of a str.
 
     Returns:
@@ -92,8 +105,10 @@ def scan_python(
         elif first == _BINARY and length <= limit:
             event = new(Binary)
             event.data = data[start:stop]
-        elif inflate is not None and first in (_DEFLATED_TEXT, _DEFLATED_BINARY):
-            inflated = inflate(data[start:stop], limit)
+        elif (
+            inflater is not None and first in (_DEFLATED_TEXT, _DEFLATED_BINARY)
+            and (inflated := inflater.message(data[start:stop], limit)) is not None
+        ):
             event = _text(inflated, as_bytes) if first == _DEFLATED_TEXT else Binary(inflated)
         else:
             break

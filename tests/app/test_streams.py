@@ -25,7 +25,7 @@ from lochws.errors import CriticalProtocolError, WebSocketClosed, WebSocketError
 from lochws.feed import Feed
 from lochws.handlers.recorder import Recorder
 from lochws.handlers.replay import Replay
-from lochws.protocol.receiver import RATIO
+from lochws.protocol.deflate import RATIO
 from lochws.testing import EventLog, VirtualClock
 
 from ..support.apps import echo, hurry, opened, running

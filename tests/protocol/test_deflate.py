@@ -323,6 +323,9 @@ _payloads = st.lists(
     max_size=3,
 ).map(b"".join)
 
+#: With the largest of them, a message and its tail are decompressed in one call.
+_LIMITS = st.one_of(st.integers(0, 100), st.integers(5_000, 20_000), st.just(1 << 20))
+
 
 def without_context(twin):
     """An inflater for a server that keeps no context, with the compiled function or without it."""
@@ -344,14 +347,14 @@ def outcome(function):
 
 
 @settings(max_examples=500)
-@given(payloads=st.lists(_payloads, max_size=3), limit=st.integers(0, 100))
+@given(payloads=st.lists(_payloads, max_size=3), limit=_LIMITS)
 def test_a_message_at_once_holds_what_it_holds_in_parts(payloads, limit):
     compare(Inflater(DeflateParameters()), Inflater(DeflateParameters()), payloads, limit)
 
 
 @twins
 @settings(max_examples=500)
-@given(payloads=st.lists(_payloads, max_size=3), limit=st.integers(0, 100))
+@given(payloads=st.lists(_payloads, max_size=3), limit=_LIMITS)
 def test_so_does_a_message_without_context(twin, payloads, limit):
     compare(without_context(twin), without_context(None), payloads, limit)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import sys
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from sys import getsizeof
 from time import time
@@ -39,8 +40,9 @@ from ..support.wire import SIZES, Arriving, deflated, frame, mirrored, pumped, s
 LIMIT = 1 << 24
 TWINS: list[Any] = [PumpPython] if compiled.twins is None else [PumpPython, compiled.twins.Pump]
 #: Sizes as of `PumpPython`, so small that short streams have large messages and floods.
-SMALL = (24, 60, 8, 4, EVENT_BYTES, 16)
-USUAL = (LARGE_BYTES, FLOOD_BYTES, FIRST_BYTES, pump.OWN_ROOM, EVENT_BYTES, payload.RESERVED_BYTES)
+SMALL = (24, 60, 8, 4, EVENT_BYTES, 16, 20, 50)
+USUAL = (LARGE_BYTES, FLOOD_BYTES, FIRST_BYTES, pump.OWN_ROOM, EVENT_BYTES, payload.RESERVED_BYTES,
+         pump.KEPT_BYTES, pump.DEFLATED_READ)
 
 #: Python shares the texts of one character, and may have added their UTF-8 to the memory that they take.
 TEXTS = st.text(max_size=40).filter(lambda text: len(text) != 1)
@@ -54,6 +56,13 @@ OTHERS = st.sampled_from([
     b"\xff"), frame(Opcode.BINARY, b"x", mask=True), frame(Opcode.BINARY, b"x", rsv=4), frame(Opcode.CLOSE,
     b"\x03\xe8"), frame(Opcode.BINARY, bytes(1000)), b"\x82\x7f" + b"\xff" * 8,
 ])
+#: Compressed messages that end a stream, take the tail for content, or are invalid in several ways.
+AGREED = DeflateParameters()
+HELLO = b"\xf3\x48\xcd\xc9\xc9\x07\x00"
+COMPRESSED = st.sampled_from([
+    HELLO, HELLO + b"\0", HELLO * 2, b"\0\x06\0\xf9\xffab", HELLO + b"\0\x06\0\xf9\xffab", b"\0", b"",
+    b"\xff" * 9, HELLO * 251, b"\x02\x08\x20\x80\0\0",
+]).map(lambda payload: frame(Opcode.TEXT, payload, rsv=4))
 
 
 @pytest.fixture(params=TWINS, ids=["python", "compiled"][: len(TWINS)])
@@ -66,16 +75,22 @@ Make = Callable[..., Pump]
 
 @pytest.fixture
 def make(twin: Any) -> Make:
-    return lambda limit=LIMIT, as_bytes=False, sizes=USUAL: twin(limit, as_bytes, sizes)
+    return lambda limit=LIMIT, as_bytes=False, sizes=USUAL, inflater=None: twin(
+        limit, as_bytes, inflater, sizes
+    )
 
 
 def room(size: int = 256 * 1024) -> memoryview:
     return memoryview(bytearray(size))
 
 
-def small(twin: Any, limit: int, as_bytes: bool, _: Any) -> Pump:
+def failing(*_: Any) -> int:
+    raise ConnectionResetError
+
+
+def small(twin: Any, limit: int, as_bytes: bool, inflater: Any, _: Any) -> Pump:
     """Make a pump to which most messages are large."""
-    one: Pump = twin(limit, as_bytes, SMALL)
+    one: Pump = twin(limit, as_bytes, inflater, SMALL)
     return one
 
 
@@ -118,7 +133,7 @@ class TestWholeMessages:
     @pytest.mark.parametrize("other", [
         frame(Opcode.PING), frame(Opcode.CLOSE), frame(Opcode.TEXT, b"\xff"), frame(Opcode.TEXT, b"a",
         fin=False), frame(Opcode.BINARY, b"x" * 101), frame(Opcode.BINARY, b"x", mask=True),
-        frame(Opcode.TEXT, b"x", rsv=4), b"\x81", frame(Opcode.BINARY, b"x" * 99)[:-1], b"\x82\x7f\xff",
+        frame(Opcode.TEXT, b"x", rsv=4), b"\x81", frame(Opcode.TEXT, b"\xff" * 99)[:-1], b"\x82\x7f\xff",
     ])
     def test_everything_from_the_first_other_frame_on_is_left(self, make: Make, other: bytes) -> None:
         one, whole, buffer = make(limit=100), frame(Opcode.TEXT, b"whole"), room()
@@ -169,7 +184,7 @@ class TestLargeMessages:
 
     def test_of_a_flood_of_them_little_is_received_into_the_buffer(self, make: Make) -> None:
         one, buffer, large = make(), room(64 * 1024), frame(Opcode.BINARY, b"x" * FLOOD_BYTES)
-        arriving = Arriving(large * 3 + frame(Opcode.TEXT, b"x") * 100_000)
+        arriving = Arriving(large * 3 + frame(Opcode.TEXT, b"xx") * 100_000)
         events: list[Event] = []
         for _ in range(5):
             one.receive(arriving, buffer, events, True)
@@ -270,6 +285,182 @@ class TestLargeMessages:
             memoryview(kept)
 
 
+def compressed(contents: Sequence[bytes], agreed: DeflateParameters = AGREED) -> list[bytes]:
+    """Return the frames of texts that share a context."""
+    deflater = Deflater(mirrored(agreed), Deflate())
+    return [deflated(Opcode.TEXT, content, deflater) for content in contents]
+
+
+class TestTheBeginningOfASmallMessage:
+    @pytest.mark.parametrize("content", ["ascii", "é網😀" * 20, "x" * 1000])
+    @pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+    def test_is_kept_and_the_rest_is_received_behind_it(self, make: Make, opcode: int, content: str) -> None:
+        payload = content.encode()
+        whole = frame(opcode, payload)
+        head = len(whole) - len(payload)
+        for cut in range(head, len(whole)):
+            one, buffer = make(), room(4096)
+            arriving = Arriving(frame(Opcode.TEXT, b"first") + whole, [7 + cut, 1 << 40])
+            first: list[Event] = []
+            assert one.receive(arriving, buffer, first, True)
+            assert (one.kept, one.messages, seen(first)) == (whole[:cut], 1, [("text", "first")])
+            second: list[Event] = []
+            assert one.receive(arriving, buffer, second, True)
+            assert (one.kept, one.messages, one.bytes) == (b"", 2, 7 + len(whole))
+            assert arriving.rooms == [(4096,), (4096 - cut,)]
+            (found,) = seen(second)
+            assert found[1] == (content if opcode == Opcode.TEXT else payload)
+
+    def test_stays_when_nothing_arrives(self, make: Make) -> None:
+        one, whole = make(), frame(Opcode.TEXT, b"text")
+        assert receive(one, whole[:4]) == (True, [])
+        assert not one.receive(lambda *_: None, room(), [], True)
+        with pytest.raises(ConnectionResetError):
+            one.receive(failing, room(), [], True)
+        assert one.kept == whole[:4]
+        assert seen(receive(one, whole[4:])[1]) == [("text", "text")]
+
+    @pytest.mark.parametrize("begun", [
+        frame(Opcode.BINARY, bytes(pump.KEPT_BYTES + 1))[:-1], frame(Opcode.TEXT, bytes(1001))[:-1],
+        frame(Opcode.TEXT, b"\xed\xa0x")[:-1], frame(Opcode.TEXT, b"\xff text")[:-1],
+        frame(Opcode.TEXT, b"text \xf4\x90\x80\x80")[:-2], frame(Opcode.TEXT, b"text", fin=False)[:-1],
+        frame(Opcode.TEXT, b"text", rsv=4)[:-1], frame(Opcode.PING, b"ping")[:-1],
+        frame(Opcode.BINARY, bytes(200))[:3],
+    ])
+    def test_is_left_if_it_may_be_refused_or_is_large_or_special(self, make: Make, begun: bytes) -> None:
+        one, buffer = make(limit=1000 if begun[0] == 0x81 else 1 << 20), room()
+        assert receive(one, begun, buffer) == (False, [])
+        assert one.kept == b""
+        assert bytes(buffer[one.start : one.stop]) == begun
+
+    @pytest.mark.parametrize("size", range(1, 12))
+    def test_may_meet_a_smaller_buffer(self, twin: Any, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pump, "_Pump", twin)
+        receiver, whole = Receiver(LIMIT), frame(Opcode.TEXT, b"0123456789")
+        arriving = Arriving(whole, [6, 1 << 40])
+        events: list[Event] = []
+        assert receiver.pump.receive(arriving, room(100), events, True)
+        events += [event for new in pumped(receiver, arriving, room(size)) for event in new]
+        assert seen(events) == [("text", "0123456789")]
+        assert receiver.pump.kept == b""
+
+    def test_counts_as_part_of_a_message(self, twin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pump, "_Pump", twin)
+        receiver, whole = Receiver(LIMIT), frame(Opcode.TEXT, b"text")
+        for new in pumped(receiver, Arriving(whole[:3]), room()):
+            assert new == []
+        assert receiver.advanced
+        assert seen(receiver.receive(whole[3:])) == [("text", "text")]
+        assert not receiver.advanced
+
+
+class TestCompressedMessages:
+    CONTENTS = (b"text", "größer ".encode() * 50, b"", b"x" * 5000, b"text")
+
+    @pytest.fixture(params=[DeflateParameters(), DeflateParameters(True, True)], ids=["context", "none"])
+    def agreed(self, request: pytest.FixtureRequest) -> Any:
+        return request.param
+
+    def test_they_are_taken_and_cost_their_memory(self, make: Make, agreed: DeflateParameters) -> None:
+        one = make(inflater=Inflater(agreed))
+        for _ in range(2):
+            is_taken, events = receive(one, b"".join(compressed(self.CONTENTS, agreed)))
+            assert is_taken
+            assert seen(events) == [("text", content.decode()) for content in self.CONTENTS]
+            assert one.cost == memory_of(events) + 5 * EVENT_BYTES
+            one = make(inflater=Inflater(agreed), as_bytes=True)
+        assert type(events[0]) is _EncodedText
+
+    def test_no_more_than_a_part_of_the_buffer_is_used(self, make: Make) -> None:
+        arriving = Arriving(frame(Opcode.TEXT, b"x"))
+        make(inflater=Inflater(DeflateParameters())).receive(arriving, room(), [], True)
+        assert arriving.rooms == [(pump.DEFLATED_READ,)]
+
+    def test_the_beginning_of_one_is_kept_only_in_a_full_buffer(self, make: Make) -> None:
+        whole = b"".join(compressed([b"one", b"two"]))
+        for size, is_kept in ((len(whole) - 1, True), (len(whole), False)):
+            one = make(inflater=Inflater(DeflateParameters()))
+            arriving = Arriving(whole, [len(whole) - 1, 1 << 40])
+            events: list[Event] = []
+            assert one.receive(arriving, room(size), events, True) is is_kept
+            assert seen(events) == [("text", "one")]
+            assert bool(one.kept) is is_kept
+        one = make(inflater=Inflater(DeflateParameters()), limit=1000)  # a message might exceed that
+        assert not one.receive(Arriving(whole), room(len(whole) - 1), [], True)
+
+    def test_one_that_may_be_larger_than_the_limit_is_left_on_request(self, make: Make) -> None:
+        inflater, (first, second) = Inflater(DeflateParameters()), compressed([b"one", os.urandom(100)])
+        one, buffer = make(inflater=inflater, limit=100_000), room()
+        inflater.leaves_large = True
+        is_taken, events = receive(one, first + second, buffer)
+        assert (is_taken, seen(events)) == (False, [("text", "one")])
+        assert bytes(buffer[one.start : one.stop]) == second
+
+    @pytest.mark.parametrize(("wrong", "error"), [
+        (frame(Opcode.TEXT, b"\xff" * 20, rsv=4), "unable to decompress payload"),
+        (compressed([b"\xff"])[0], "text message is not valid UTF-8"),
+        (compressed([b"x" * 100_001])[0], "compressed message is larger than the limit"),
+        (frame(Opcode.BINARY, b"\xf2\x48\xcd\xc9\xc9\x07\x00" * 251, rsv=4), "unable to decompress payload"),
+    ])
+    @pytest.mark.parametrize("before", [0, 1, 2])
+    def test_an_invalid_one_ends_all_behind_those_before_it(
+        self, twin: Any, wrong: bytes, error: str, before: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pump, "_Pump", twin)
+        receiver = Receiver(100_000, Inflater(DeflateParameters()))
+        stream = b"".join(compressed([b"text"] * before)) + wrong + frame(Opcode.TEXT, b"behind")
+        (events,) = pumped(receiver, Arriving(stream), room())
+        assert seen(events) == [("text", "text")] * before
+        assert receiver.pump.messages == before
+        assert error in str(receiver.failure)
+        assert receiver.failure.__traceback__ is receiver.failure.__context__ is None
+        assert receiver.pump.error is None
+
+    def test_exceptions_that_are_not_the_servers_get_out(
+        self, twin: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pump, "_Pump", twin)
+        inflater, (first, second) = Inflater(DeflateParameters()), compressed([b"one", b"two"])
+        receiver = Receiver(LIMIT, inflater)
+
+        class Broken:
+            eof = False
+
+            def decompress(self, data: bytes) -> bytes:
+                raise raised
+
+        for raised in (MemoryError(), KeyboardInterrupt()):
+            receiver = Receiver(LIMIT, inflater)
+            inflater.stream = Broken()
+            with pytest.raises(type(raised)):
+                list(pumped(receiver, Arriving(first), room()))
+        inflater.stream = None
+        receiver = Receiver(LIMIT, inflater)
+        assert seen(receiver.receive(first + second)) == [("text", "one"), ("text", "two")]
+
+    def test_messages_and_errors_take_no_memory(self, make: Make) -> None:
+        frames, buffer = compressed([b"text", b"more " * 20, b"\xff"]), room(4096)
+
+        def some() -> None:
+            for last in (frames[1] + frames[2], b"\xc1\x01\xff", frames[1][:-1]):
+                stream = frames[0] + last
+                one = make(inflater=Inflater(DeflateParameters()))
+                one.receive(Arriving(stream), buffer[: len(stream)], [], True)
+                one.receive(Arriving(frames[1]), buffer, [], True)
+                one.error = None  # as the receiver does
+
+        gc.disable()  # nothing is part of a cycle
+        try:
+            for _ in range(100):
+                some()  # fills Python's free lists
+            before = sys.getallocatedblocks()
+            for _ in range(200):
+                some()
+            assert sys.getallocatedblocks() - before < 100
+        finally:
+            gc.enable()
+
+
 class TestAnySplit:
     @given(
         st.lists(st.one_of(MESSAGES, OTHERS)), st.lists(st.integers(1, 300), min_size=1), st.integers(1, 300),
@@ -296,6 +487,41 @@ class TestAnySplit:
         assert results[0] == results[-1]
 
     @given(
+        st.lists(st.one_of(
+            st.tuples(st.just(True), TEXTS.map(str.encode)), st.tuples(st.just(False), MESSAGES),
+            st.tuples(st.just(False), OTHERS), st.tuples(st.just(False), COMPRESSED),
+        ), max_size=6),
+        st.lists(st.integers(1, 300), min_size=1), st.integers(1, 300), st.booleans(), st.booleans(),
+        st.sampled_from([500, 100_000]), st.booleans(),
+    )
+    def test_of_compressed_messages_has_the_same_events(
+        self, parts: list[tuple[bool, bytes]], limits: list[int], size: int, uses_more: bool, afresh: bool,
+        limit: int, as_bytes: bool,
+    ) -> None:
+        agreed = DeflateParameters(afresh, afresh)
+        deflater = Deflater(mirrored(agreed), Deflate())
+        data = b"".join(
+            deflated(Opcode.TEXT, part, deflater) if is_content else part for is_content, part in parts
+        )
+        results = []
+        for twin in TWINS:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(pump, "_Pump", partial(small, twin))
+                receiver, whole = (
+                    Receiver(limit, Inflater(agreed), text_as_bytes=as_bytes) for _ in range(2)
+                )
+                receiver.pump.repeats = uses_more
+                arriving = Arriving(data, limits, uses_more=uses_more)
+                events = [event for new in pumped(receiver, arriving, room(size)) for event in new]
+                assert seen(events) == seen(whole.receive(data))
+                assert receiver.close_received == whole.close_received
+                assert str(receiver.failure) == str(whole.failure)
+                one = receiver.pump
+                results.append((seen(events), one.bytes, one.messages, one.carried, one.is_inside, one.kept,
+                                str(receiver.failure)))
+        assert results[0] == results[-1]
+
+    @given(
         st.lists(MESSAGES), st.lists(st.integers(1, 300), min_size=1), st.integers(1, 300), st.booleans(),
         st.booleans(),
     )
@@ -304,14 +530,14 @@ class TestAnySplit:
     ) -> None:
         logs = []
         for twin in TWINS:
-            one, log, buffer = twin(LIMIT, False, SMALL), [], room(size)
+            one, log, buffer = twin(LIMIT, False, None, SMALL), [], room(size)
             one.repeats = repeats
             arriving = Arriving(b"".join(frames), limits, uses_more=uses_more)
             while arriving.is_left:
                 events: list[Event] = []
                 is_taken = one.receive(arriving, buffer, events, True)
                 log.append((is_taken, seen(events), one.count, one.start, one.stop, one.carried, one.messages,
-                            one.is_inside, one.cost if events else None, arriving.rooms[-1]))
+                            one.is_inside, one.kept, one.cost if events else None, arriving.rooms[-1]))
                 if not is_taken:
                     break
             logs.append(log)
@@ -381,13 +607,14 @@ class TestMisuse:
     def test_more_bytes_than_there_was_room_for_are_refused(self) -> None:
         if compiled.twins is None:
             pytest.skip("the Python twin indexes memory safely")
-        one = compiled.twins.Pump(LIMIT, False, USUAL)
+        one = compiled.twins.Pump(LIMIT, False, None, USUAL)
         with pytest.raises(ValueError, match="more bytes than there was room for"):
             one.receive(lambda *_: 11, room(10), [], True)
 
     @pytest.mark.parametrize("arguments", [
-        (), (LIMIT, False), (LIMIT, False, ()), (-1, False, USUAL), (LIMIT, False, (0, 1, 1, 1, 1, 1)),
-        ("", False, USUAL),
+        (), (LIMIT, False, None), (LIMIT, False, None, ()), (-1, False, None, USUAL),
+        (LIMIT, False, None, (0, 1, 1, 1, 1, 1, 1, 1)), (LIMIT, False, None, (1, 1, 1, 1, 1, 1, 1, 0)),
+        ("", False, None, USUAL),
     ])
     def test_wrong_numbers_are_refused(self, arguments: tuple[Any, ...]) -> None:
         if compiled.twins is None:

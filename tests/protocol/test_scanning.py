@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lochws.events import Binary, Text, _EncodedText
-from lochws.protocol import compiled
+from lochws.protocol import compiled, pump
 from lochws.protocol.frames import Opcode
 from lochws.protocol.receiver import Receiver
 from lochws.protocol.scanning import scan_python
 
-from ..support.wire import SIZES, frame
+from ..support.wire import SIZES, Inflating, frame
 
 LIMIT = 1 << 20
 TWINS = [scan_python] if compiled.twins is None else [scan_python, compiled.twins.scan]
@@ -62,7 +62,8 @@ class TestTwins:
     @pytest.mark.parametrize("kind", [bytes, memoryview])
     @pytest.mark.parametrize("content", ["", "z"])
     def test_the_receiver_takes_a_tiny_frame_behind_much(self, scan, kind, content, monkeypatch):
-        monkeypatch.setattr("lochws.protocol.receiver.scan", scan)
+        monkeypatch.setattr(pump, "_Pump", pump.PumpPython)
+        monkeypatch.setattr(pump, "scan", scan)
         receiver = Receiver(None)
         large = "x" * (1 << 16)
         received = receiver.receive(kind(text(large.encode()) + text(content.encode())))
@@ -136,7 +137,7 @@ class TestTwins:
     def test_times_do_not_go_back_within_a_batch_of_all_kinds(self, scan, as_bytes):
         kinds = [frame(opcode, b"x", rsv=rsv) for rsv in (0, 4) for opcode in (Opcode.BINARY, Opcode.TEXT)]
         events = []
-        scan(b"".join(kinds * 50), 0, LIMIT, events, lambda payload, limit: payload, as_bytes)
+        scan(b"".join(kinds * 50), 0, LIMIT, events, Inflating(lambda payload, limit: payload), as_bytes)
         assert len(events) == 200
         assert all(a.received_time <= b.received_time for a, b in pairwise(events))
 
@@ -258,13 +259,13 @@ class TestDeflated:
             return payload[::-1]
 
         events = []
-        assert scan(kind(self.STREAM), 0, LIMIT, events, inflate) == len(self.STREAM)
+        assert scan(kind(self.STREAM), 0, LIMIT, events, Inflating(inflate)) == len(self.STREAM)
         assert contents(events) == ["a", "cb", b"d" * 200, "e"]
         assert [type(event) for event in events] == [Text, Text, Binary, Text]
 
     def test_the_limit_is_for_it_to_keep(self, scan):
         events = []
-        assert scan(self.STREAM, 0, 10, events, lambda payload, limit: b"x") == len(self.STREAM)
+        assert scan(self.STREAM, 0, 10, events, Inflating(lambda payload, limit: b"x")) == len(self.STREAM)
         assert len(events) == 4
 
     def test_what_it_raises_gets_out_and_what_came_before_stays(self, scan):
@@ -273,19 +274,31 @@ class TestDeflated:
 
         events = []
         with pytest.raises(ZeroDivisionError):
-            scan(self.STREAM, 0, LIMIT, events, inflate)
+            scan(self.STREAM, 0, LIMIT, events, Inflating(inflate))
         assert contents(events) == ["a"]
 
     def test_a_text_must_be_utf8(self, scan):
         events = []
         with pytest.raises(UnicodeDecodeError):
-            scan(self.STREAM, 0, LIMIT, events, lambda payload, limit: b"\xff")
+            scan(self.STREAM, 0, LIMIT, events, Inflating(lambda payload, limit: b"\xff"))
         assert contents(events) == ["a"]
+
+    def test_one_that_it_leaves_is_left_to_the_caller(self, scan):
+        events = []
+        assert scan(self.STREAM, 0, LIMIT, events, Inflating(lambda payload, limit: None)) == len(text(b"a"))
+        assert contents(events) == ["a"]
+
+    @pytest.mark.parametrize("content", ["text", 1, bytearray(b"x")])
+    def test_the_compiled_twin_refuses_other_content(self, content):
+        if compiled.twins is None:
+            pytest.skip("built without a compiler")
+        with pytest.raises(TypeError, match="must return bytes or None"):
+            compiled.twins.scan(self.STREAM, 0, LIMIT, [], Inflating(lambda payload, limit: content))
 
     @pytest.mark.parametrize("first", [0x41, 0xD1, 0xE1, 0xC0, 0xC8, 0xC9, 0xC3, 0xF1])
     def test_of_frames_with_reserved_bits_only_final_messages_with_rsv1_are_taken(self, scan, first):
         events = []
-        assert scan(bytes([first, 1]) + b"x", 0, LIMIT, events, lambda payload, limit: b"x") == 0
+        assert scan(bytes([first, 1]) + b"x", 0, LIMIT, events, Inflating(lambda payload, limit: b"x")) == 0
         assert events == []
 
 

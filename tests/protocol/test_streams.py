@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 
 from lochws.events import Binary, Event, Ping, Stream, Text
 from lochws.options import Deflate
-from lochws.protocol import compiled, receiver
-from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
+from lochws.protocol import compiled, pump, receiver
+from lochws.protocol.deflate import RATIO, DeflateParameters, Deflater, Inflater
 from lochws.protocol.frames import Opcode
 from lochws.protocol.receiver import Receiver, Streaming
-from lochws.protocol.scanning import scan_python
 
 from ..support.wire import SIZES, fragments, frame, mirrored
 
-SCANS = [scan_python] if compiled.twins is None else [scan_python, compiled.twins.scan]
-IDS = ["python", "compiled"][: len(SCANS)]
+PUMPS: list[Any] = [pump.PumpPython] if compiled.twins is None else [pump.PumpPython, compiled.twins.Pump]
+IDS = ["python", "compiled"][: len(PUMPS)]
 AGREEMENTS = {
     "plain": None,
     "deflate": DeflateParameters(),
@@ -120,17 +119,17 @@ def sent(draw: st.DrawFn, agreed: DeflateParameters | None) -> tuple[list[str | 
     return messages, [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
-@pytest.mark.parametrize("scan", SCANS, ids=IDS)
+@pytest.mark.parametrize("twin", PUMPS, ids=IDS)
 @pytest.mark.parametrize("agreed", AGREEMENTS.values(), ids=AGREEMENTS.keys())
 class TestAnySplit:
     @given(data=st.data())
     @settings(max_examples=25)
     def test_the_content_is_that_of_complete_messages(
-        self, scan: Any, agreed: DeflateParameters | None, data: st.DataObject
+        self, twin: Any, agreed: DeflateParameters | None, data: st.DataObject
     ) -> None:
         messages, chunks = data.draw(sent(agreed))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(receiver, "scan", scan)
+            patch.setattr(pump, "_Pump", twin)
             streaming, whole = receiving(agreed), receiving(agreed, above=None)
             events = [event for chunk in chunks for event in streaming.receive(chunk)]
             others = [event for chunk in chunks for event in whole.receive(chunk)]
@@ -146,13 +145,13 @@ class TestAnySplit:
     @given(data=st.data())
     @settings(max_examples=25)
     def test_what_follows_is_as_before(
-        self, scan: Any, agreed: DeflateParameters | None, data: st.DataObject
+        self, twin: Any, agreed: DeflateParameters | None, data: st.DataObject
     ) -> None:
         """Bytes that were not meant for it, too, end a receiver with streams as they end any other."""
         _, chunks = data.draw(sent(agreed))
         chunks.append(data.draw(st.binary(max_size=40)))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(receiver, "scan", scan)
+            patch.setattr(pump, "_Pump", twin)
             streaming, whole = receiving(agreed), receiving(agreed, above=None)
             for one in (streaming, whole):
                 for chunk in chunks:
@@ -227,7 +226,7 @@ def test_a_bomb_is_decompressed_in_pieces() -> None:
     assert len(bomb) < 17 << 10
     (event,) = receiving(DeflateParameters(), above=1 << 20).receive(frame(Opcode.BINARY, bomb, rsv=4))
     kept: Any = event._source  # type: ignore[attr-defined]
-    assert max(map(len, kept.parts[1:])) <= receiver.RATIO * receiver.PIECE_BYTES
+    assert max(map(len, kept.parts[1:])) <= RATIO * receiver.PIECE_BYTES
     assert sum(map(len, kept.parts)) == 16 << 20
     assert kept.is_complete
 

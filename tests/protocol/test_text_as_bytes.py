@@ -19,7 +19,7 @@ from lochws.protocol.payload import is_utf8_python
 from lochws.protocol.receiver import Receiver
 from lochws.protocol.scanning import scan_python
 
-from ..support.wire import frame
+from ..support.wire import Inflating, frame
 
 SCANS = [scan_python] if compiled.twins is None else [scan_python, compiled.twins.scan]
 CHECKS = [is_utf8_python] if compiled.twins is None else [is_utf8_python, compiled.twins.is_utf8]
@@ -70,10 +70,10 @@ class TestScan:
     def test_inflated_texts_are_bytes_and_validated(self, scan: Any) -> None:
         data = bytes([0xC1, 1]) + b"x"
         events: list[Any] = []
-        scan(data, 0, 100, events, lambda payload, limit: "é".encode(), True)
+        scan(data, 0, 100, events, Inflating(lambda payload, limit: "é".encode()), True)
         assert content_of(events[0]) == "é".encode()
         with pytest.raises(UnicodeDecodeError):
-            scan(data, 0, 100, events, lambda payload, limit: b"\xff", True)
+            scan(data, 0, 100, events, Inflating(lambda payload, limit: b"\xff"), True)
 
 
 @st.composite

@@ -72,6 +72,18 @@ def feed(receiver: Receiver, chunks: Iterable[bytes]) -> list[tuple[str, str | b
     return seen(event for chunk in chunks for event in receiver.receive(chunk))
 
 
+class Inflating:
+    """A function in place of an `Inflater`, without a stream."""
+
+    stream = None
+
+    def __init__(self, message: Callable[[bytes, int], bytes | None]) -> None:
+        self.message = message
+
+    def go_on(self, inflated: bytes, limit: int) -> bytes:
+        raise AssertionError("go_on was called without a stream")
+
+
 class Arriving:
     """Bytes that arrive from memory: called in place of a stream's `receive_into`.
 
