@@ -335,6 +335,32 @@ def test_a_program_that_ends_has_sent_everything_and_is_silent(ws_server: StartS
     connection.wait_until(lambda: connection.messages == ["x" * size])
 
 
+def test_a_program_ends_although_a_thread_that_has_stopped_for_ever_holds_the_lock(
+    ws_server: StartServer
+) -> None:
+    # The end of the interpreter stops daemon threads, such as those of lochws, wherever they are.
+    hold = """if True:
+        import atexit, threading, time
+        go, held = threading.Event(), threading.Event()
+        atexit.register(lambda: go.set() or held.wait())  # called after what lochws registers
+        from lochws.system.control import control_lock
+        def hold():
+            go.wait()
+            with control_lock():
+                held.set()
+                time.sleep(1000)
+        threading.Thread(target=hold, daemon=True).start()
+    """
+    output = run_python(f"""if True:
+        exec({hold!r}, {{}})
+        from lochws.compat import websocket
+        ws = websocket.create_connection({ws_server().url!r})
+        ws.send("hello")
+        print(ws.recv())
+    """)
+    assert output == "hello\n"
+
+
 def test_run_forever_leaves_closing_to_the_thread_that_closes(ws_server: StartServer) -> None:
     server = ws_server()
     opened = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from sys import is_finalizing
 from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -97,7 +98,8 @@ class WebSocket:
         self.handshake_response: handshake_response | None = None
 
     def __del__(self) -> None:
-        if (link := getattr(self, "_link", None)) is not None:
+        # While the interpreter shuts down, a thread that has stopped for ever may hold the lock.
+        if (link := getattr(self, "_link", None)) is not None and not is_finalizing():
             link.discard()
 
     def __iter__(self) -> Iterator[str | bytes]:
