@@ -3,8 +3,10 @@
  *
  * To wait, a thread releases the GIL, and gets it back when another thread that computes has had it for 5 ms
  * (sys.getswitchinterval). A nearby server answers a hundred times as fast. So if the last wait ended with such a
- * delay, the next ones keep the GIL for as long as such an answer takes. All threads together keep it in vain for 2 %
- * of the time at most: otherwise the waits of many threads would delay each other, and so never cease to keep it.
+ * delay, the next ones keep the GIL for as long as such an answer takes. They do not sleep: the thread that computes could
+ * not use the processor anyway, and waking up takes longer than many answers. Other processes get the processor first, as
+ * the server may need it. All threads together keep the GIL in vain for 2 % of the time at most: otherwise the waits of
+ * many threads would delay each other, and so never cease to keep it.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -14,7 +16,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
-#include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <time.h>
 
@@ -45,16 +47,16 @@ wait_for_events(int epoll, struct epoll_event *events, int most, int millisecond
 {
     int64_t since = keeps_until ? now() : 0;
     if (since < keeps_until && (!milliseconds || since >= next_hold)) {
-        struct pollfd descriptor = {.fd = epoll, .events = POLLIN};
-        struct timespec hold = {.tv_nsec = milliseconds ? HOLD_NANOSECONDS : 0};
-        int count = ppoll(&descriptor, 1, &hold, NULL); /* negative if a signal arrives, whose handler must run */
-        if (count > 0) {
-            count = epoll_wait(epoll, events, most, 0);
+        int count; /* of events, or negative for an error */
+        while ((count = epoll_wait(epoll, events, most, 0)) == 0 && milliseconds && now() - since < HOLD_NANOSECONDS) {
+            sched_yield();
         }
         if (count || !milliseconds) {
             return count;
         }
         next_hold = since + (HOLDS_APART + 1) * HOLD_NANOSECONDS;
+        errno = EINTR; /* a signal may have arrived, whose handler must run before the wait */
+        return -1;
     }
     PyThreadState *state = PyEval_SaveThread();
     int count = epoll_wait(epoll, events, most, milliseconds);
@@ -85,7 +87,7 @@ parse_timeout(PyObject *timeout, int *milliseconds)
 
 const char wait_doc[] = PyDoc_STR(
 "wait(epoll, timeout, most)\n--\n\n"
-"Wait as `epoll.poll(timeout, most)` does, but return early if a signal arrives.");
+"Wait as `epoll.poll(timeout, most)` does, but return early if a signal arrives, or has perhaps arrived.");
 
 PyObject *
 call_wait(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
