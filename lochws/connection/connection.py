@@ -132,7 +132,7 @@ class Connection:
         self._keepalive = self._receiving.keepalive
         self._staleness = self._receiving.staleness
         #: Called by the loop, directly on the receiving half: every message takes this path.
-        self.on_ready: Callable[[int, memoryview, float], bool | None] = self._receiving.on_ready
+        self.on_ready: Callable[..., bool | Inbox | None] = self._receiving.on_ready
         self._polls = PollTimer(timing.poll or 0)
         self._closing = ClosingHandshake(timing.close_timeout or 0)
         self._failure: ProtocolError | CriticalProtocolError | None = None

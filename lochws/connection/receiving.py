@@ -152,11 +152,14 @@ class ReceivingHalf:
         self._ping_at: int | None = None  # the stream position of a ping that has data ahead of it
         self._acknowledged = 0  # the acknowledged stream position at the last check
 
-    def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool | None:
+    def on_ready(
+        self, mask: int, buffer: memoryview, now: float, is_direct: bool = False
+    ) -> bool | Inbox | None:
         """Flush the queue if the kernel has room, and read a bounded amount.
 
         Returns:
             Whether more can be read immediately; None if not and nothing has changed that the loop must know.
+            The inbox if, in addition, the reader is to handle its `last` items, which were not posted.
         """
         queue = self._queue
         if not self._is_quick or queue.is_blocked or queue.failure is not None:
@@ -176,13 +179,14 @@ class ReceivingHalf:
         if self.keepalive.waiting_since is not None:
             self.keepalive.received(now)
         self.heard = now
+        if is_direct and received and self._is_plain and not self._inbox.batches:
+            self._inbox.last = received
+            return self._inbox
         if received and self.post(received, self.pump.cost) > INBOX_BYTES:
             self._pause()
-            return self._has_read(False)
-        if self._is_plain:
+        elif self._is_plain or not (self._stream.pending() or self._stream.reads_want_write):
             return None
-        more = self._stream.pending()
-        return self._has_read(more) if more or self._stream.reads_want_write else None
+        return self._has_read(self._has_more())
 
     def _go_on(self, mask: int, buffer: memoryview, now: float) -> bool | None:
         """Do the same as `on_ready` in any state, and for connections with special options."""

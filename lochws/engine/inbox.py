@@ -26,14 +26,16 @@ class Inbox:
 
     Attributes:
         batches: the waiting batches: the items of each post, their cost, and the function to call after them.
+        last: the items that are being handled. Written by the reader; and by the baton holder, for items that
+            the reader will handle right after its turn, without a post: see `Channel.on_ready`.
     """
 
     __slots__ = (
-        "_ahead", "_handle", "_last", "_low", "_notify", "_posted", "_taken", "batches", "is_scheduled",
+        "_ahead", "_low", "_notify", "_posted", "_taken", "batches", "handle", "is_scheduled", "last",
     )
 
     def __init__(self, handle: Callable[[Any], object], notify: Callable[[Inbox], None]) -> None:
-        self._handle = handle
+        self.handle = handle
         self._notify = notify
         # A list, because an empty deque takes 0.75 KiB, and most connections are idle.
         self.batches: list[_Batch] = []
@@ -41,7 +43,7 @@ class Inbox:
         self._ahead: list[_Batch] | None = None
         self._posted = 0  # written by the thread that posts
         self._taken = 0  # written by the reader
-        self._last: Sequence[Any] = ()  # written by the reader: the items that it took last
+        self.last: Sequence[Any] = ()
         self._low: tuple[int, Callable[[], object]] | None = None  # set by the poster, cleared by either
         self.is_scheduled = False  # set by the poster, cleared by the reader before it looks
 
@@ -76,10 +78,10 @@ class Inbox:
     def take(self) -> tuple[Sequence[Any], Callable[[], object] | None] | None:
         """Return the oldest items and the function to call after them, or None. For the thread that takes."""
         if not self.batches:
-            self._last = ()
+            self.last = ()
             return None
         items, cost, after = self._oldest()
-        self._last = items
+        self.last = items
         self._taken += cost
         if self._low is not None:
             self._check_if_low()
@@ -100,8 +102,8 @@ class Inbox:
 
         The inbox's owner calls this.
         """
-        if isinstance(self._last, list):
-            self._last.clear()
+        if isinstance(self.last, list):
+            self.last.clear()
         self.batches.clear()
         self._ahead = None
 
@@ -129,15 +131,15 @@ class Inbox:
             # The same as `take`, without the call.
             is_last = len(waiting) == 1 and not self._ahead
             items, cost, after = waiting.pop(0) if is_last else self._oldest()
-            self._last = items
+            self.last = items
             self._taken += cost
             if self._low is not None:
                 self._check_if_low()
             try:
                 if items:
-                    self._handle(items)
+                    self.handle(items)
             finally:  # the step that follows a final event must happen in any case
                 if after is not None:
                     after()
-        self._last = ()
+        self.last = ()
         return False

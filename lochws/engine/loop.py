@@ -47,17 +47,22 @@ class Channel(Protocol):
     def on_touch(self, now: float) -> bool:
         """Do the work that `Loop.touch` was called for. Return whether there is more to do immediately."""
 
-    def on_ready(self, mask: int, buffer: memoryview, now: float, /) -> bool | None:
+    def on_ready(
+        self, mask: int, buffer: memoryview, now: float, is_direct: bool = False, /
+    ) -> bool | Inbox | None:
         """Do a bounded amount of work, since the descriptor is ready.
 
         Args:
             mask: what the descriptor is ready for: EVENT_READ and EVENT_WRITE of `selectors`.
             buffer: memory to receive into, valid during the call.
             now: the time, in monotonic seconds.
+            is_direct: whether the channel may return an inbox. Then the reader turns the loop, and no inbox
+                has anything to deliver.
 
         Returns:
             Whether there is more to do immediately. None if there is not and, in addition, neither `interest`
-            nor `is_finished` has changed, and `next_timer` is not earlier than before.
+            nor `is_finished` has changed, and `next_timer` is not earlier than before. An inbox means None,
+            and that the reader is to handle `Inbox.last` before anything else.
         """
 
     def on_timer(self, now: float) -> None:
@@ -87,7 +92,7 @@ class Channel(Protocol):
 class Watch(Protocol):
     """One of several descriptors of a channel."""
 
-    def on_ready(self, mask: int, buffer: memoryview, now: float, /) -> None:
+    def on_ready(self, mask: int, buffer: memoryview, now: float, is_direct: bool = False, /) -> None:
         """Note that the descriptor is ready. The arguments are those of `Channel.on_ready`."""
 
 
@@ -191,13 +196,16 @@ class Loop:
 
     # The baton holder.
 
-    def turn(self, until: Callable[[], bool] | None, limit: float | None = None) -> None:
+    def turn(self, until: Callable[[], bool] | None, limit: float | None = None) -> Inbox | None:
         """Wait until something is due, and let every channel that has something to do act once.
 
         Args:
             until: called right before the wait; if it returns True, there is no wait. None is for the reader,
                 which does not wait while there is `mail`, nor once `is_ending` is set.
             limit: seconds to wait at most, or None for no limit.
+
+        Returns:
+            An inbox whose `last` items the reader must handle next; otherwise None.
         """
         if self._added or self._touched:
             self._admit(self._monotonic())
@@ -205,8 +213,10 @@ class Loop:
         if self._again:
             again, self._again, limit = self._again, {}, 0.0
         ready = self._turn.run(until, limit, self._timers.next, again is not None)
-        if ready is not None:
-            self._act(ready, again or {})
+        if ready is None or isinstance(ready, Inbox):
+            return ready
+        self._act(ready, again or {})
+        return None
 
     def _act(
         self, ready: list[tuple[int, int]] | tuple[Any, object], again: dict[Channel, None]
@@ -351,7 +361,7 @@ class Loop:
             if channel in self._registered:
                 self._call(channel, channel.on_touch, now)
 
-    def _call(self, channel: Channel, method: Callable[..., bool | None], *args: Any) -> None:
+    def _call(self, channel: Channel, method: Callable[..., bool | Inbox | None], *args: Any) -> None:
         try:
             self._settle(channel, bool(method(*args)))
         except BaseException as error:  # noqa: BLE001  an interruption propagates

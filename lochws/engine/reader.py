@@ -24,7 +24,7 @@ from ..system.interpreters import new_thread
 from ..system.rate_limit import RateLimit
 from ..system.report import Block, flush_reports, report, report_aside, safe_str
 from ..system.waits import is_alive, join
-from .inbox import BATCHES_PER_DELIVERY
+from .inbox import BATCHES_PER_DELIVERY, Inbox
 from .loop import Loop
 
 #: If a delivery takes longer than this, in seconds, a stand-in turns the loop for the reader.
@@ -137,14 +137,15 @@ class Reader:
             baton = loop.baton
             if not baton.acquire(False):
                 self._take_baton()
+            first = None
             try:
-                loop.turn(None)
+                first = loop.turn(None)
             except BaseException as error:  # noqa: BLE001  it ends all channels
                 self.fail(error)
             finally:
                 baton.release()
-            if loop.mail:
-                self._deliver()
+            if first is not None or loop.mail:
+                self._deliver(first)
         if self._error is not None:
             self._end_all(self._error)
         self._take_baton()
@@ -205,12 +206,21 @@ class Reader:
             baton.acquire()
             self._wanted = False
 
-    def _deliver(self) -> None:
-        """Deliver a bounded number of batches from each inbox. Called without the baton."""
-        self.deliveries += 1
-        self.delivery = self.deliveries
+    def _deliver(self, first: Inbox | None = None) -> None:
+        """Deliver a bounded number of batches from each inbox. Called without the baton.
+
+        Args:
+            first: the inbox whose `last` items come before all others, or None.
+        """
+        self.delivery = self.deliveries = self.deliveries + 1
         if not self.is_watched:
             self._have_it_watched()
+        if first is not None:
+            try:
+                first.handle(first.last)
+            except BaseException as error:  # noqa: BLE001  it is reported, as below
+                report(logging.ERROR, "unexpected error while delivering events", error=error)
+            first.last = ()
         mail = self.loop.mail
         waiting = len(mail)
         # The more inboxes wait, the less of each is delivered. Otherwise the backlog behind a slow handler

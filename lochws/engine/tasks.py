@@ -65,7 +65,7 @@ class _Watch:
         self._task = task
         self._resume = resume
 
-    def on_ready(self, _mask: int, _buffer: memoryview, _now: float, /) -> None:
+    def on_ready(self, _mask: int, _buffer: memoryview, _now: float, _is_direct: bool = False, /) -> None:
         """End the wait of the task, unless another of its sockets has done so in this turn."""
         if self in self._task.watches:
             self._task.ready = (self._channel,)
@@ -138,7 +138,7 @@ class Tasks:
                 self._resume(task)
         return False
 
-    def on_ready(self, _mask: int, _buffer: memoryview, _now: float, /) -> bool:
+    def on_ready(self, _mask: int, _buffer: memoryview, _now: float, _is_direct: bool = False, /) -> bool:
         """Resume the tasks whose wait is over, for a limited time. Return whether any are left."""
         self.on_timer(0.0)
         now = monotonic()

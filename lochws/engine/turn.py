@@ -15,6 +15,7 @@ from ..clock import SYSTEM, Clock
 from ..system import syscalls
 from ..system.compiled import choose
 from ..system.waits import LONGEST_SECONDS
+from .inbox import Inbox
 from .poller import EpollPoller, Poller
 
 #: If the two clocks diverge by this much between two turns, or a wait ends this late, in seconds, the loop
@@ -50,7 +51,7 @@ class Turn(Protocol):
 
     def run(
         self, until: Callable[[], bool] | None, limit: float | None, when: float | None, has_more: bool, /
-    ) -> list[tuple[int, int]] | tuple[Any, object] | None:
+    ) -> list[tuple[int, int]] | tuple[Any, object] | Inbox | None:
         """Wait, and call the channel that is ready if it is the only one and can only be read.
 
         A signal may end the wait early.
@@ -63,10 +64,11 @@ class Turn(Protocol):
             has_more: whether the loop will call other channels in this turn, too.
 
         Returns:
-            None if nothing is left to do in this turn. If a channel was called and more is left to do, a
-            pair: the channel, and what it has returned or the exception that it has raised. Otherwise the
-            descriptors that are ready, with their events, as `Poller.poll` returns them. Unless the result
-            is None, timers may be due.
+            None if nothing is left to do in this turn, or an inbox if, after it, the reader is to handle the
+            inbox's `last` items. If a channel was called and more is left to do, a pair: the channel, and
+            what it has returned or the exception that it has raised. Otherwise the descriptors that are
+            ready, with their events, as `Poller.poll` returns them. If the result is a pair or a list, timers
+            may be due.
         """
 
 
@@ -96,7 +98,7 @@ class TurnPython:
 
     def run(
         self, until: Callable[[], bool] | None, limit: float | None, when: float | None, has_more: bool, /
-    ) -> list[tuple[int, int]] | tuple[Any, object] | None:
+    ) -> list[tuple[int, int]] | tuple[Any, object] | Inbox | None:
         """Wait, and call the channel that is ready if it is the only one and can only be read."""
         now, timeout = self._monotonic(), limit
         if when is not None:
@@ -124,19 +126,22 @@ class TurnPython:
             if len(ready) == 1 and ready[0][1] == EVENT_READ:
                 channel = self._watched.get(ready[0][0])
                 if channel is not None:
-                    return self._call(channel, when, has_more)
+                    return self._call(channel, until is None, when is not None and when <= now, has_more)
         return ready
 
     def _call(
-        self, channel: Any, when: float | None, has_more: bool
-    ) -> list[tuple[int, int]] | tuple[Any, object] | None:
+        self, channel: Any, is_reader: bool, is_due: bool, has_more: bool
+    ) -> list[tuple[int, int]] | tuple[Any, object] | Inbox | None:
+        is_direct = is_reader and not (is_due or has_more or self._mail)
         try:
-            more = channel.on_ready(EVENT_READ, self._buffer, self.now)
+            more = channel.on_ready(EVENT_READ, self._buffer, self.now, is_direct)
         except BaseException as error:  # noqa: BLE001  the loop handles it
             return channel, error
+        if isinstance(more, Inbox):
+            return more
         if more is not None or has_more:
             return channel, more
-        return None if when is None or when > self.now else []
+        return [] if is_due else None
 
 
 _Turn: Callable[..., Turn] | None = choose(syscalls.twins, "Turn", None)

@@ -204,22 +204,28 @@ failed(PyObject *channel)
 
 /* Call a channel that is ready for reading. Return what run() returns. */
 static PyObject *
-call_channel(Turn *self, const State *state, PyObject *channel, PyObject *when, int has_more)
+call_channel(Turn *self, const State *state, PyObject *channel, int is_reader, PyObject *when, int has_more)
 {
+    int is_due = when != Py_None && PyFloat_AsDouble(when) <= self->now;
+    int is_waiting = is_any_filled(self->mail, self->mail);
     PyObject *mask = PyLong_FromLong(EPOLLIN), *now = PyFloat_FromDouble(self->now), *result = NULL;
-    if (mask != NULL && now != NULL) {
-        PyObject *arguments[] = {channel, mask, self->buffer, now};
-        result = PyObject_VectorcallMethod(state->on_ready, arguments, 4 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (mask != NULL && now != NULL && is_waiting >= 0) {
+        PyObject *is_direct = is_reader && !is_due && !has_more && !is_waiting ? Py_True : Py_False;
+        PyObject *arguments[] = {channel, mask, self->buffer, now, is_direct};
+        result = PyObject_VectorcallMethod(state->on_ready, arguments, 5 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     }
     Py_XDECREF(mask);
     Py_XDECREF(now);
     if (result == NULL) {
         return failed(channel);
     }
+    if (result != Py_None && !PyBool_Check(result)) {
+        return result; /* an inbox */
+    }
     if (result != Py_None || has_more) {
         return Py_BuildValue("(ON)", channel, result);
     }
-    return when != Py_None && PyFloat_AsDouble(when) <= self->now ? (Py_DECREF(result), PyList_New(0)) : result;
+    return is_due ? (Py_DECREF(result), PyList_New(0)) : result;
 }
 
 PyDoc_STRVAR(run_doc,
@@ -277,7 +283,7 @@ turn_run(Turn *self, PyObject *const *args, Py_ssize_t count)
         if (channel != NULL) {
             Py_DECREF(descriptors);
             Py_INCREF(channel);
-            PyObject *result = call_channel(self, state, channel, args[2], args[3] == Py_True);
+            PyObject *result = call_channel(self, state, channel, args[0] == Py_None, args[2], args[3] == Py_True);
             Py_DECREF(channel);
             return result;
         }

@@ -14,6 +14,7 @@ from time import monotonic
 
 import pytest
 
+from lochws.engine.inbox import Inbox
 from lochws.engine.loop import BUFFER_BYTES, SHARE_BYTES, Loop
 from lochws.engine.timers import STALE_TIMERS
 from lochws.system.wakeup import WakePipe
@@ -392,7 +393,7 @@ class Measuring(Probe):
         super().__init__()
         self.rooms: list[int] = []
 
-    def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
+    def on_ready(self, mask: int, buffer: memoryview, now: float, is_direct: bool = False) -> bool | Inbox:
         self.rooms.append(len(buffer))
         return super().on_ready(mask, buffer, now)
 

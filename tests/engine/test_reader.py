@@ -105,6 +105,33 @@ class TestDelivering:
         probe.is_finished = True
         reader.loop.touch(probe)
 
+    def test_what_a_channel_hands_over_comes_before_what_is_posted_meanwhile(
+        self, reader: Reader
+    ) -> None:
+        seen: list[object] = []
+        done = threading.Event()
+
+        def handle(items: Sequence[object]) -> None:
+            seen.extend(items)
+            assert reader.delivery
+            if items == [b"hello"]:
+                probe.inbox = None
+                inbox.post(["posted"], after=done.set)
+                raise KeyError("a defect")
+
+        probe, inbox = Probe(), Inbox(handle, reader.loop.notify)
+        called = awaited(probe)
+        reader.loop.add(probe)
+        assert called.acquire(timeout=PATIENCE)
+        probe.inbox = inbox
+        probe.far.sendall(b"hello")
+        assert done.wait(PATIENCE)
+        assert seen == [b"hello", "posted"]
+        probe.is_finished = True
+        reader.loop.touch(probe)
+        flushed(reader)
+        assert not inbox.last
+
     def test_a_defect_in_one_delivery_stops_neither_the_rest_nor_the_reader(
         self, reader: Reader, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from lochws.clock import SYSTEM
 from lochws.engine import turn as module
+from lochws.engine.inbox import Inbox
 from lochws.engine.poller import EpollPoller
 from lochws.engine.turn import Turn, TurnPython, new_turn
 from lochws.system import syscalls
@@ -41,10 +42,12 @@ class Channel:
         self.near, self.far = socket.socketpair()
         self.result = result
         self.calls: list[tuple[Any, ...]] = []
+        self.is_direct: list[bool] = []
 
-    def on_ready(self, mask: int, buffer: memoryview, now: float) -> Any:
+    def on_ready(self, mask: int, buffer: memoryview, now: float, is_direct: bool) -> Any:
         """Note the call."""
         self.calls.append((mask, buffer, now))
+        self.is_direct.append(is_direct)
         if isinstance(self.result, BaseException):
             raise self.result
         return self.result
@@ -212,6 +215,22 @@ class TestAChannel:
     def test_that_returns_something_is_returned_with_it(self, scene: Scene, result: bool) -> None:
         channel = scene.channel(result)
         assert scene.turn.run(no, LONG, None, False) == (channel, result)
+
+    def test_may_return_an_inbox_if_the_reader_has_nothing_else_to_do(self, scene: Scene) -> None:
+        inbox = Inbox(lambda _: None, lambda _: None)
+        channel = scene.channel(inbox)
+        for when in (None, monotonic() + LONG):
+            assert scene.turn.run(None, LONG, when, False) is inbox
+        assert channel.is_direct == [True, True]
+
+    @pytest.mark.parametrize("kind", ["condition", "others", "timer", "mail"])
+    def test_may_return_no_inbox_in_other_turns(self, scene: Scene, kind: str) -> None:
+        channel = scene.channel()
+        if kind == "mail":
+            scene.mail.append(object())
+        until, when = no if kind == "condition" else None, 0.0 if kind == "timer" else None
+        scene.turn.run(until, LONG, when, kind == "others")
+        assert channel.is_direct == [False]
 
     @pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt])
     def test_that_raises_is_returned_with_the_exception(

@@ -6,6 +6,8 @@ import socket
 from collections.abc import Callable
 from selectors import EVENT_READ
 
+from lochws.engine.inbox import Inbox
+
 #: The name of a call and its argument: the mask for ``ready``, the error for ``error``.
 Call = tuple[str, object]
 
@@ -21,6 +23,7 @@ class Probe:
         timer: when it wants to be called, or None.
         more: whether it says that it has more to do.
         is_finished: whether the loop should release it.
+        inbox: where the reader gets what was received, if it may be handed over; or None.
         act: called with the name of each call, at its start; may raise.
         closed: whether the loop has released it.
     """
@@ -34,6 +37,7 @@ class Probe:
         self.timer: float | None = None
         self.more = False
         self.is_finished = False
+        self.inbox: Inbox | None = None
         self.act: Callable[[str], object] = lambda _: None
         self.closed = False
 
@@ -54,13 +58,17 @@ class Probe:
     def on_touch(self, now: float) -> bool:
         return self._called("touch", now)
 
-    def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
+    def on_ready(self, mask: int, buffer: memoryview, now: float, is_direct: bool = False) -> bool | Inbox:
         if mask & EVENT_READ:
             try:
                 self.received += self._near.recv(100)
             except BlockingIOError:
                 pass  # called again because it said that there is more
-        return self._called("ready", mask)
+        more = self._called("ready", mask)
+        if self.inbox is None or not is_direct:
+            return more
+        self.inbox.last = [self.received]
+        return self.inbox
 
     def on_timer(self, now: float) -> None:
         self.timer = None
