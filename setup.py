@@ -25,10 +25,11 @@ if os.environ.get("LOCHWS_PURE_PYTHON") != "1" and sys.implementation.name == "c
         source = "lochws/protocol/_inflating.c"
         extensions.append(Extension("lochws.protocol._inflating", [source], libraries=["z"], optional=True))
         # These hold the GIL. Without one, Python's own calls take 0.75 of the time.
-        sources = [f"lochws/system/_{name}.c" for name in ("calls", "turn", "waiting")]
-        headers = [f"lochws/system/_{name}.h" for name in ("calls", "waiting")]
+        sources = [f"lochws/system/_{name}.c" for name in ("calls", "dispatch", "turn", "waiting")]
+        headers = [f"lochws/system/_{name}.h" for name in ("calls", "slots", "waiting")]
         extensions.append(Extension("lochws.system._calls", sources, depends=headers, optional=True))
-        source, headers = "lochws/connection/_small.c", ["lochws/protocol/_frames.h"]
+        source = "lochws/connection/_small.c"
+        headers = ["lochws/protocol/_frames.h", "lochws/system/_slots.h"]
         extensions.append(Extension("lochws.connection._small", [source], depends=headers, optional=True))
         source = "lochws/transport/_records.c"
         extensions.append(Extension("lochws.transport._records", [source], optional=True))

@@ -8,13 +8,12 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <descrobject.h>
 #include <errno.h>
-#include <structmember.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
 #include "../protocol/_frames.h"
+#include "../system/_slots.h"
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
@@ -52,28 +51,6 @@ typedef struct {
     PyObject *locked, *after; /* names of methods */
 } State;
 
-static int
-find_slots(PyTypeObject *type, const char *const *names, Py_ssize_t *offsets, int count)
-{
-    for (int i = 0; i < count; i++) {
-        PyObject *slot = PyObject_GetAttrString((PyObject *)type, names[i]);
-        if (slot == NULL) {
-            return 0;
-        }
-        int is_slot = Py_IS_TYPE(slot, &PyMemberDescr_Type) && PyType_IsSubtype(type, PyDescr_TYPE(slot)) &&
-                      ((PyMemberDescrObject *)slot)->d_member->type == T_OBJECT_EX;
-        if (is_slot) {
-            offsets[i] = ((PyMemberDescrObject *)slot)->d_member->offset;
-        }
-        Py_DECREF(slot);
-        if (!is_slot) {
-            PyErr_Format(PyExc_TypeError, "%s.%s is not a slot", type->tp_name, names[i]);
-            return 0;
-        }
-    }
-    return 1;
-}
-
 PyDoc_STRVAR(configure_doc,
 "configure(SendQueue, Outgoing, MaskKeys, kept_items, gather_bytes, monotonic, fileno)\n--\n\n"
 "Set the classes whose slots push_small() uses, the two limits that it keeps to, and the functions that it calls.");
@@ -105,12 +82,6 @@ configure(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-static inline PyObject **
-slot_at(PyObject *object, Py_ssize_t offset)
-{
-    return (PyObject **)((char *)object + offset);
-}
-
 /* Replace the object in a slot, and steal the reference to the new one. */
 static inline void
 put(PyObject **slot, PyObject *value)
@@ -126,19 +97,6 @@ set(PyObject **slot, PyObject *value)
 {
     Py_INCREF(value);
     put(slot, value);
-}
-
-/* Return whether a slot has an object of that very class. The collector empties slots one by one. */
-static inline int
-is_a(PyObject *object, PyTypeObject *type)
-{
-    return object != NULL && Py_IS_TYPE(object, type);
-}
-
-static inline int
-is_empty(PyObject *sequence)
-{
-    return (is_a(sequence, &PyList_Type) || is_a(sequence, &PyTuple_Type)) && Py_SIZE(sequence) == 0;
 }
 
 /* Read a number that is not negative. Return -1, and set no exception, if there is none. */

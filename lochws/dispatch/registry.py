@@ -13,9 +13,11 @@ from .. import events
 from ..base.records import record
 from ..codec import JSON, Codec
 from ..system import forks
+from ..system.compiled import choose
 from ..system.control import control_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import logger, report, safe_name
+from ..system.syscalls import twins
 from ..system.usercode import marked, named_like
 from .callables import ROUTINES, check_callable, not_run
 from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, Mark, check_assigned, methods_of
@@ -314,6 +316,13 @@ class Registry:
         if before or self._new:
             self._fill_mailboxes(received, before)
 
+    def _caught(self, handler: HandlerFunction, event: events.Event, error: BaseException) -> None:
+        """Treat an exception that the compiled twin has caught as `dispatch_all` treats its own."""
+        try:
+            raise error
+        except BaseException as raised:  # noqa: BLE001  SystemExit too must not end the reader
+            self._on_failure(handler, event, raised)
+
     def _dispatch_runs(self, received: Sequence[events.Event]) -> None:
         """Pass each run of consecutive messages to the handlers of batches, and other events to their own."""
         if type(received) is list and _MESSAGES.issuperset(map(type, received)):
@@ -466,6 +475,12 @@ class Registry:
 
 
 forks.register(Registry)
+if twins is not None and hasattr(twins, "configure_dispatch"):
+    twins.configure_dispatch(Registry, _Setup, logger, _ROOT)
+
+#: Does the same as `Registry.dispatch_all`.
+dispatch: Callable[[Registry, Sequence[events.Event]], object]
+dispatch = choose(twins, "dispatch", Registry.dispatch_all)
 
 
 def _wrapped(entries: _Entries, wrappers: _Wrappers) -> tuple[dict[str, _Functions], list[Route]]:

@@ -22,7 +22,7 @@ from ..connection.incoming import IncomingStream
 from ..connection.past import Past
 from ..connection.trace import as_trace
 from ..connection.window import kept_window
-from ..dispatch.registry import Registry
+from ..dispatch.registry import Registry, dispatch
 from ..engine.inbox import Inbox
 from ..engine.supervisor import Job
 from ..engine.threads import Crew, Threads
@@ -273,7 +273,7 @@ class Lifecycle:
             pool = self.threads or Threads.private(name)
             crew = pool.attach(self)
             try:
-                inbox = Inbox(self._handlers.dispatch_all, crew.reader.loop.notify)
+                inbox = Inbox(partial(dispatch, self._handlers), crew.reader.loop.notify)
                 is_shared = self.threads is not None
                 retries = Retries(backoff, is_shared=is_shared) if backoff is not None else None
                 clock, past = crew.clock, Past()

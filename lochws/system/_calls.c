@@ -197,6 +197,8 @@ call_random_bytes(PyObject *Py_UNUSED(module), PyObject *argument)
 static PyMethodDef methods[] = {
     {"send", (PyCFunction)(void (*)(void))call_send, METH_FASTCALL, send_doc},
     {"receive_into", (PyCFunction)(void (*)(void))call_receive_into, METH_FASTCALL, receive_into_doc},
+    {"configure_dispatch", configure_dispatch, METH_VARARGS, configure_dispatch_doc},
+    {"dispatch", (PyCFunction)(void (*)(void))call_dispatch, METH_FASTCALL, dispatch_doc},
 #ifdef __linux__
     {"random_bytes", call_random_bytes, METH_O, random_bytes_doc},
     {"wait", (PyCFunction)(void (*)(void))call_wait, METH_FASTCALL, wait_doc},
@@ -208,10 +210,15 @@ static int
 module_exec(PyObject *module)
 {
     State *state = PyModule_GetState(module);
-    state->fileno = PyUnicode_InternFromString("fileno");
-    state->on_ready = PyUnicode_InternFromString("on_ready");
-    if (state->fileno == NULL || state->on_ready == NULL) {
-        return -1;
+    PyObject **names[] = {
+        &state->fileno, &state->on_ready, &state->caught, &state->dispatch_all, &state->fill, &state->level,
+        &state->returned,
+    };
+    const char *texts[] = {"fileno", "on_ready", "_caught", "dispatch_all", "_fill_mailboxes", "level", "_returned"};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+        if ((*names[i] = PyUnicode_InternFromString(texts[i])) == NULL) {
+            return -1;
+        }
     }
 #ifdef __linux__
     state->turn_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &turn_spec, NULL);
@@ -226,6 +233,10 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     State *state = PyModule_GetState(module);
     Py_VISIT(state->turn_type);
+    Py_VISIT(state->registry_type);
+    Py_VISIT(state->setup_type);
+    Py_VISIT(state->logger);
+    Py_VISIT(state->root);
     return 0;
 }
 
@@ -234,6 +245,10 @@ module_clear(PyObject *module)
 {
     State *state = PyModule_GetState(module);
     Py_CLEAR(state->turn_type);
+    Py_CLEAR(state->registry_type);
+    Py_CLEAR(state->setup_type);
+    Py_CLEAR(state->logger);
+    Py_CLEAR(state->root);
     return 0;
 }
 
@@ -243,8 +258,13 @@ module_free(void *module)
     State *state = PyModule_GetState((PyObject *)module);
     module_clear((PyObject *)module);
     /* Not before: the collector may clear a module whose functions are still called. */
-    Py_CLEAR(state->fileno);
-    Py_CLEAR(state->on_ready);
+    PyObject **names[] = {
+        &state->fileno, &state->on_ready, &state->caught, &state->dispatch_all, &state->fill, &state->level,
+        &state->returned,
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+        Py_CLEAR(*names[i]);
+    }
 }
 
 static PyModuleDef_Slot module_slots[] = {

@@ -183,25 +183,6 @@ wait_for(Turn *self, const State *state)
     return count;
 }
 
-/* Return the current exception and its channel as a pair. */
-static PyObject *
-failed(PyObject *channel)
-{
-#if PY_VERSION_HEX >= 0x030C0000
-    PyObject *error = PyErr_GetRaisedException();
-#else
-    PyObject *type, *error, *trace;
-    PyErr_Fetch(&type, &error, &trace);
-    PyErr_NormalizeException(&type, &error, &trace);
-    if (trace != NULL) {
-        PyException_SetTraceback(error, trace);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(trace);
-#endif
-    return Py_BuildValue("(ON)", channel, error);
-}
-
 /* Call a channel that is ready for reading. Return what run() returns. */
 static PyObject *
 call_channel(Turn *self, const State *state, PyObject *channel, int is_reader, PyObject *when, int has_more)
@@ -217,7 +198,7 @@ call_channel(Turn *self, const State *state, PyObject *channel, int is_reader, P
     Py_XDECREF(mask);
     Py_XDECREF(now);
     if (result == NULL) {
-        return failed(channel);
+        return Py_BuildValue("(ON)", channel, take_exception());
     }
     if (result != Py_None && !PyBool_Check(result)) {
         return result; /* an inbox */

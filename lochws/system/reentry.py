@@ -18,7 +18,12 @@ _CORE = tuple(
     for part in ("connection", "dispatch", "engine", "life", "opening", "protocol", "system", "transport")
 )
 _DISPATCH = f"{_PACKAGE}.dispatch.registry"
-_CALLS_HANDLERS = {"call", "dispatch_all", "_call", "_dispatch_batch"}
+#: The functions that call handlers and hold no lock; the last two by way of the twin of `dispatch_all` in C.
+_CALLS_HANDLERS = {
+    _DISPATCH: {"call", "dispatch_all", "_call", "_dispatch_batch"},
+    f"{_PACKAGE}.engine.inbox": {"deliver"},
+    f"{_PACKAGE}.engine.reader": {"_deliver"},
+}
 _CALLS_FUNCTIONS = {f"{_PACKAGE}.system.usercode": {"run"}, f"{_PACKAGE}.connection.receipts": {"run_calls"}}
 #: The modules of the locks that are not the control lock, and of the threads that hold a loop's baton.
 _LOCKING = {
@@ -73,7 +78,7 @@ def holds_up_others() -> bool:
 
 
 def _calls_handlers(name: str, frame: FrameType) -> bool:
-    return name == _DISPATCH and frame.f_code.co_name in _CALLS_HANDLERS
+    return frame.f_code.co_name in _CALLS_HANDLERS.get(name, ())
 
 
 def interrupts_lochws() -> bool:
@@ -89,7 +94,8 @@ def interrupts_lochws() -> bool:
 def interrupted_module() -> str | None:
     """Return the name of the module of lochws that the call under way interrupts, or that has called it.
 
-    It is the innermost one below the user's code. Returns None if `interrupts_lochws` is False.
+    It is the innermost one below the user's code; `dispatch.registry` if a handler makes the call. Returns
+    None if `interrupts_lochws` is False.
     """
     frame: FrameType | None = sys._getframe(1)
     is_own = True
@@ -98,6 +104,6 @@ def interrupted_module() -> str | None:
         if not name.startswith(_CORE) or name == _WRAPPERS:
             is_own = False
         elif not is_own:
-            return name
+            return _DISPATCH if _calls_handlers(name, frame) else name
         frame = frame.f_back
     return None

@@ -29,7 +29,7 @@ TESTS = [
     "tests/protocol/test_scanning.py", "tests/protocol/test_framing.py", "tests/protocol/test_receiver.py",
     "tests/protocol/test_sender.py", "tests/protocol/test_violations.py", "tests/protocol/test_limits.py",
     "tests/protocol/test_payload.py", "tests/protocol/test_pump.py", "tests/system/test_syscalls.py",
-    "tests/system/test_waiting.py", "tests/engine/test_turn.py",
+    "tests/system/test_waiting.py", "tests/engine/test_turn.py", "tests/dispatch/test_dispatching.py",
     "tests/fuzz/test_corpus.py", "tests/fuzz/test_connection.py", "tests/protocol/test_utf8.py",
     "tests/protocol/test_large_text.py", "tests/protocol/test_deflate.py",
     "tests/connection/test_small_sends.py", "tests/transport/test_records.py",
