@@ -64,12 +64,17 @@ class _Uninitialized(WebSocketError, AttributeError):
 
 
 class _NotYet:
-    """A placeholder for the private attribute: used before __init__ has run, it says what was forgotten."""
+    """A placeholder for the private attribute: used before __init__ has run, it says what was forgotten.
 
-    def __get__(self, instance: object | None, owner: type) -> Any:
-        if instance is None:
-            return self
-        raise _Uninitialized(f"{owner.__name__}.__init__ must call super().__init__(url) first")
+    It is an attribute of the object, because Python looks an attribute up in a slower way if the class has
+    one of the same name.
+    """
+
+    def __init__(self, owner: type) -> None:
+        self._owner = owner
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise _Uninitialized(f"{self._owner.__name__}.__init__ must call super().__init__(url) first")
 
 
 class Internals:
@@ -257,7 +262,12 @@ class WebSocket:
 
     if not TYPE_CHECKING:
         __doc__ = OptionsDocumentation(__doc__, WebSocketOptions)
-        _lochws = _NotYet()
+
+        def __new__(cls, *_args: object, **_options: object) -> Self:
+            self = super().__new__(cls)
+            self._lochws = _NotYet(cls)
+            return self
+
     else:
         _lochws: Internals
 

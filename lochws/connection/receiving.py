@@ -161,12 +161,12 @@ class ReceivingHalf:
             Whether more can be read immediately; None if not and nothing has changed that the loop must know.
             The inbox if, in addition, the reader is to handle its `last` items, which were not posted.
         """
-        queue = self._queue
+        queue, inbox = self._queue, self._inbox
         if not self._is_quick or queue.is_blocked or queue.failure is not None:
             return self._go_on(mask, buffer, now)
         received: list[events.Event] = []
         try:
-            is_taken = self.pump.receive(self._receive_into, buffer, received, self._inbox.batches)
+            is_taken = self.pump.receive(self._receive_into, buffer, received, inbox.batches)
         except OSError as error:
             if received:
                 self._received(buffer, received, now)
@@ -179,9 +179,9 @@ class ReceivingHalf:
         if self.keepalive.waiting_since is not None:
             self.keepalive.received(now)
         self.heard = now
-        if is_direct and received and self._is_plain and not self._inbox.batches:
-            self._inbox.last = received
-            return self._inbox
+        if is_direct and received and self._is_plain and not inbox.batches:
+            inbox.last = received
+            return inbox
         if received and self.post(received, self.pump.cost) > INBOX_BYTES:
             self._pause()
         elif self._is_plain or not (self._stream.pending() or self._stream.reads_want_write):

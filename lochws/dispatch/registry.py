@@ -316,13 +316,6 @@ class Registry:
         if before or self._new:
             self._fill_mailboxes(received, before)
 
-    def _caught(self, handler: HandlerFunction, event: events.Event, error: BaseException) -> None:
-        """Treat an exception that the compiled twin has caught as `dispatch_all` treats its own."""
-        try:
-            raise error
-        except BaseException as raised:  # noqa: BLE001  SystemExit too must not end the reader
-            self._on_failure(handler, event, raised)
-
     def _dispatch_runs(self, received: Sequence[events.Event]) -> None:
         """Pass each run of consecutive messages to the handlers of batches, and other events to their own."""
         if type(received) is list and _MESSAGES.issuperset(map(type, received)):
@@ -475,8 +468,18 @@ class Registry:
 
 
 forks.register(Registry)
+
+
+def _caught(registry: Registry, handler: HandlerFunction, event: events.Event, error: BaseException) -> None:
+    """Treat an exception that the compiled twin has caught as `Registry.dispatch_all` treats its own."""
+    try:
+        raise error
+    except BaseException as raised:  # noqa: BLE001  SystemExit too must not end the reader
+        registry._on_failure(handler, event, raised)
+
+
 if twins is not None and hasattr(twins, "configure_dispatch"):
-    twins.configure_dispatch(Registry, _Setup, logger, _ROOT)
+    twins.configure_dispatch(Registry, _Setup, logger, _ROOT, _caught)
 
 #: Does the same as `Registry.dispatch_all`.
 dispatch: Callable[[Registry, Sequence[events.Event]], object]

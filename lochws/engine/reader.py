@@ -133,7 +133,9 @@ class Reader:
 
     def _run(self) -> None:
         loop = self.loop
-        while self._error is None and (not self._stopping or loop.mail or loop.has_channels):
+        while True:  # Python 3.11 makes a loop with a condition of its own no faster, however often it runs
+            if self._error is not None or (self._stopping and not (loop.mail or loop.has_channels)):
+                break
             baton = loop.baton
             if not baton.acquire(False):
                 self._take_baton()

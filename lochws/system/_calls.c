@@ -10,6 +10,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <errno.h>
+#include <stddef.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -206,17 +207,23 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* The names of attributes, and where the state has them. */
+static const struct {
+    const char *text;
+    size_t offset;
+} names[] = {
+    {"fileno", offsetof(State, fileno)}, {"on_ready", offsetof(State, on_ready)},
+    {"dispatch_all", offsetof(State, dispatch_all)}, {"_fill_mailboxes", offsetof(State, fill)},
+    {"level", offsetof(State, level)}, {"_returned", offsetof(State, returned)},
+};
+
 static int
 module_exec(PyObject *module)
 {
     State *state = PyModule_GetState(module);
-    PyObject **names[] = {
-        &state->fileno, &state->on_ready, &state->caught, &state->dispatch_all, &state->fill, &state->level,
-        &state->returned,
-    };
-    const char *texts[] = {"fileno", "on_ready", "_caught", "dispatch_all", "_fill_mailboxes", "level", "_returned"};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
-        if ((*names[i] = PyUnicode_InternFromString(texts[i])) == NULL) {
+        PyObject **name = (PyObject **)((char *)state + names[i].offset);
+        if ((*name = PyUnicode_InternFromString(names[i].text)) == NULL) {
             return -1;
         }
     }
@@ -237,6 +244,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->setup_type);
     Py_VISIT(state->logger);
     Py_VISIT(state->root);
+    Py_VISIT(state->caught);
     return 0;
 }
 
@@ -249,6 +257,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->setup_type);
     Py_CLEAR(state->logger);
     Py_CLEAR(state->root);
+    Py_CLEAR(state->caught);
     return 0;
 }
 
@@ -258,12 +267,9 @@ module_free(void *module)
     State *state = PyModule_GetState((PyObject *)module);
     module_clear((PyObject *)module);
     /* Not before: the collector may clear a module whose functions are still called. */
-    PyObject **names[] = {
-        &state->fileno, &state->on_ready, &state->caught, &state->dispatch_all, &state->fill, &state->level,
-        &state->returned,
-    };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
-        Py_CLEAR(*names[i]);
+        PyObject **name = (PyObject **)((char *)state + names[i].offset);
+        Py_CLEAR(*name);
     }
 }
 

@@ -13,8 +13,8 @@ typedef struct {
     /* Of dispatch(). */
     PyTypeObject *registry_type, *setup_type; /* NULL until configure_dispatch() */
     Py_ssize_t registry[REGISTRY_SLOTS], setup[SETUP_SLOTS];
-    PyObject *logger, *root;
-    PyObject *caught, *dispatch_all, *fill, *level, *returned; /* names of attributes */
+    PyObject *logger, *root, *caught;
+    PyObject *dispatch_all, *fill, *level, *returned; /* names of attributes */
 } State;
 
 /* Return the current exception, and clear it. */

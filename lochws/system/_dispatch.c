@@ -16,17 +16,18 @@ static const char *const setup_slots[SETUP_SLOTS] = {"batch", "debug", "every", 
 #define SETUP(slot) (*slot_at(setup, state->setup[slot]))
 
 const char configure_dispatch_doc[] = PyDoc_STR(
-"configure_dispatch(Registry, Setup, logger, root)\n--\n\n"
-"Set the classes whose slots dispatch() uses, and the loggers whose level it looks at.");
+"configure_dispatch(Registry, Setup, logger, root, caught)\n--\n\n"
+"Set the classes whose slots dispatch() uses, the loggers whose level it looks at, and the function that it calls\n"
+"when a handler has raised.");
 
 PyObject *
 configure_dispatch(PyObject *module, PyObject *args)
 {
     State *state = PyModule_GetState(module);
     PyTypeObject *registry, *setup;
-    PyObject *logger, *root;
-    if (!PyArg_ParseTuple(args, "O!O!OO:configure_dispatch", &PyType_Type, &registry, &PyType_Type, &setup, &logger,
-                          &root) ||
+    PyObject *logger, *root, *caught;
+    if (!PyArg_ParseTuple(args, "O!O!OOO:configure_dispatch", &PyType_Type, &registry, &PyType_Type, &setup, &logger,
+                          &root, &caught) ||
         !find_slots(registry, registry_slots, state->registry, REGISTRY_SLOTS) ||
         !find_slots(setup, setup_slots, state->setup, SETUP_SLOTS)) {
         return NULL;
@@ -35,6 +36,7 @@ configure_dispatch(PyObject *module, PyObject *args)
     Py_XSETREF(state->setup_type, (PyTypeObject *)Py_NewRef(setup));
     Py_XSETREF(state->logger, Py_NewRef(logger));
     Py_XSETREF(state->root, Py_NewRef(root));
+    Py_XSETREF(state->caught, Py_NewRef(caught));
     Py_RETURN_NONE;
 }
 
@@ -92,7 +94,7 @@ call_handlers(const State *state, PyObject *registry, PyObject *handlers, PyObje
         }
         if (result == NULL) {
             PyObject *error = take_exception();
-            result = PyObject_CallMethodObjArgs(registry, state->caught, handler, event, error, NULL);
+            result = PyObject_CallFunctionObjArgs(state->caught, registry, handler, event, error, NULL);
             Py_DECREF(error);
         }
         if (result == NULL) {

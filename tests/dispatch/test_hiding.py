@@ -32,7 +32,7 @@ PROPERTIES = ["state", "counters", "url", "is_active", "latency", "in_handler", 
 def test_one_attribute_holds_everything_private(kind: type[WebSocket]) -> None:
     assert list(vars(kind(URL))) == ["_lochws"]
     ours = {name for base in kind.__mro__[:-1] for name in vars(base) if not name.startswith("__")}
-    assert {name for name in ours if name.startswith("_")} == {"_lochws"}
+    assert not [name for name in ours if name.startswith("_")]
 
 
 def test_a_subclass_uses_any_private_name_without_effect_on_the_connection() -> None:
