@@ -223,6 +223,11 @@ class Reader:
             except BaseException as error:  # noqa: BLE001  it is reported, as below
                 report(logging.ERROR, "unexpected error while delivering events", error=error)
             first.last = ()
+        if self.loop.mail:
+            self._deliver_mail()
+        self.delivery = 0
+
+    def _deliver_mail(self) -> None:
         mail = self.loop.mail
         waiting = len(mail)
         # The more inboxes wait, the less of each is delivered. Otherwise the backlog behind a slow handler
@@ -241,7 +246,6 @@ class Reader:
             if more:
                 inbox.is_scheduled = True
                 mail.append(inbox)
-        self.delivery = 0
 
     def _have_it_watched(self) -> None:
         self.is_watched = True

@@ -249,6 +249,20 @@ turn_run(Turn *self, PyObject *const *args, Py_ssize_t count)
     if (!self->is_suspicious) {
         self->ahead = ahead;
     }
+    if (ready == 1 && self->events[0].events == EPOLLIN && !self->is_suspicious) {
+        PyObject *descriptor = PyLong_FromLong(self->events[0].data.fd);
+        PyObject *channel = descriptor == NULL ? NULL : PyDict_GetItemWithError(self->watched, descriptor);
+        Py_XDECREF(descriptor);
+        if (channel != NULL) {
+            Py_INCREF(channel);
+            PyObject *result = call_channel(self, state, channel, args[0] == Py_None, args[2], args[3] == Py_True);
+            Py_DECREF(channel);
+            return result;
+        }
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+    }
     PyObject *descriptors = PyList_New(0);
     for (int index = 0; descriptors != NULL && index < ready; index++) {
         const struct epoll_event *event = &self->events[index];
@@ -257,20 +271,6 @@ turn_run(Turn *self, PyObject *const *args, Py_ssize_t count)
             Py_CLEAR(descriptors);
         }
         Py_XDECREF(pair);
-    }
-    if (descriptors != NULL && ready == 1 && self->events[0].events == EPOLLIN && !self->is_suspicious) {
-        PyObject *descriptor = PyTuple_GET_ITEM(PyList_GET_ITEM(descriptors, 0), 0);
-        PyObject *channel = PyDict_GetItemWithError(self->watched, descriptor);
-        if (channel != NULL) {
-            Py_DECREF(descriptors);
-            Py_INCREF(channel);
-            PyObject *result = call_channel(self, state, channel, args[0] == Py_None, args[2], args[3] == Py_True);
-            Py_DECREF(channel);
-            return result;
-        }
-        if (PyErr_Occurred()) {
-            Py_CLEAR(descriptors);
-        }
     }
     return descriptors;
 }
