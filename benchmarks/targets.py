@@ -115,7 +115,7 @@ TARGETS = (
     Target(work="send text 128, 8 threads", peer="websocket-client", factor=8.0, floor=5.0, short=True),
     Target(work="send binary 64K", peer=BEST, factor=1.1),
     Target(work="echo 125", peer="picows", factor=1.0),
-    Target(work="echo 125", peer="bare sockets", factor=0.93, floor=0.45, short=True),
+    Target(work="echo 125", peer="bare sockets", factor=0.93, floor=0.6, short=True),
     Target(work="echo 125", peer="picows", factor=1.0, metric="p50 µs"),
     Target(work="echo 125", peer="bare sockets", factor=0.97, metric="p50 µs"),
     Target(work="echo 125", peer=BEST, factor=1.0, metric="p99 µs"),
