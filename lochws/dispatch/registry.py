@@ -318,7 +318,7 @@ class Registry:
 
     def _dispatch_runs(self, received: Sequence[events.Event]) -> None:
         """Pass each run of consecutive messages to the handlers of batches, and other events to their own."""
-        if type(received) is list and _MESSAGES.issuperset(map(type, received)):
+        if type(received) is list and {*map(type, received)} <= _MESSAGES:
             self._dispatch_batch(list(received))
             return
         for is_message, run in groupby(received, lambda event: type(event) in _MESSAGES):
