@@ -179,12 +179,13 @@ class ReceivingHalf:
         if self.keepalive.waiting_since is not None:
             self.keepalive.received(now)
         self.heard = now
-        if is_direct and received and self._is_plain and not inbox.batches:
+        is_done = self._is_plain or not (self._stream.pending() or self._stream.reads_want_write)
+        if is_direct and received and is_done and not inbox.batches:
             inbox.last = received
             return inbox
         if received and self.post(received, self.pump.cost) > INBOX_BYTES:
             self._pause()
-        elif self._is_plain or not (self._stream.pending() or self._stream.reads_want_write):
+        elif is_done:
             return None
         return self._has_read(self._has_more())
 
