@@ -19,7 +19,7 @@ from .life.state import State
 from .options import Deflate, Rate
 from .persist import Backoff
 from .status import Status
-from .system.compiled import parts_in_use as _parts_in_use
+from .system.compiled import are_all_in_use as _are_all_in_use
 from .system.lazy import attributes_of as _attributes_of
 from .transport.stream import TLS
 from .version import __version__
@@ -29,10 +29,14 @@ if _typing.TYPE_CHECKING:
     from .conversation import connect
     from .engine.governor import Governor
     from .feed import Feed
+
+    compiled: bool
+    """Whether the compiled parts are built and in use; they do the same as their Python twins, but faster."""
 else:
-    # Imported when first used: most programs need only a connection.
+    # Imported when first used: most programs need only a connection. `compiled` imports the compiled parts.
     __getattr__ = _attributes_of(
-        __name__, {"Feed": "feed", "Governor": "engine.governor", "connect": "conversation"}
+        __name__, {"Feed": "feed", "Governor": "engine.governor", "connect": "conversation"},
+        compiled=_are_all_in_use,
     )
 
 __all__ = [
@@ -60,9 +64,6 @@ __all__ = [
     "on",
     "route",
 ]
-
-compiled: bool = all((_parts := _parts_in_use()).values()) and bool(_parts)
-"""Whether the compiled parts are built and in use; they do the same as their Python twins, only faster."""
 
 # `dir(lochws)` shows what users import: these names, and the modules that are loaded already.
 __dir__ = [

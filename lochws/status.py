@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 
+class _InvalidCodes:
+    """The attribute `invalid_codes`, made when it is first read, because it has thousands of entries."""
+
+    def __get__(self, instance: object, owner: type[Status]) -> frozenset[int]:
+        codes = frozenset(code for code in range(5000) if not owner.is_valid(code))
+        Status.invalid_codes = codes
+        return codes
+
+
 class Status:
     """The close codes that applications encounter, as plain integers.
 
@@ -39,7 +48,7 @@ class Status:
     UNEXPECTED_CONDITION = 1011
     """1011, the server cannot continue because of an unexpected condition."""
 
-    invalid_codes: frozenset[int] = frozenset({*range(1000), 1004, 1005, 1006, *range(1015, 3000)})
+    invalid_codes: frozenset[int] = _InvalidCodes()  # type: ignore[assignment]  # it becomes one
     """Codes below 5000 that a Close frame must not contain. All codes from 5000 up are invalid, too."""
 
     @classmethod
@@ -49,4 +58,4 @@ class Status:
         RFC 6455 section 7.4 allows 1000 to 1003 and 1007 to 1011, and leaves 3000 to 4999 to libraries
         and applications; IANA's registry has added 1012, 1013 and 1014.
         """
-        return code < 5000 and code not in cls.invalid_codes and code >= 0
+        return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code < 5000

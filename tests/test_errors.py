@@ -105,6 +105,12 @@ class TestStatus:
         assert Status.is_valid(1014)
         assert 1014 not in Status.invalid_codes
 
+    def test_the_set_of_invalid_codes_agrees(self) -> None:
+        assert Status.invalid_codes == {code for code in range(5000) if not Status.is_valid(code)}
+        assert Status.invalid_codes is Status().invalid_codes
+        assert {999, 1004, 1006, 1015, 2999}.isdisjoint(map(int, filter(Status.is_valid, range(6000))))
+        assert not Status.is_valid(-1)
+
     def test_5000_and_more_are_invalid(self) -> None:
         assert Status.is_valid(4999)
         assert not Status.is_valid(5000)

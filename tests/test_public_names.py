@@ -17,8 +17,8 @@ import lochws
 
 from .support.seen import PATIENCE
 
-#: Names that are imported when they are first used.
-LAZY = {"Feed", "Governor", "connect"}
+#: Names that are imported, or found out, when they are first used.
+LAZY = {"Feed", "Governor", "compiled", "connect"}
 NAMES = {
     "Backoff", "Codec", "Counters", "Deflate", "Feed", "Governor", "Rate", "Receipt", "ReceiptState", "State",
     "Status", "TLS", "Threads", "WebSocket", "WebSocketApp", "__version__", "compiled", "connect", "errors",
@@ -90,6 +90,16 @@ def test_the_annotations_of_public_names_can_be_evaluated(name: str) -> None:
     for function in functions:
         module = vars(sys.modules[function.__module__])
         typing.get_type_hints(function, {**names, **module})
+
+
+def test_compiled_parts_for_tls_and_compression_are_not_loaded_by_importing() -> None:
+    program = (
+        "import sys, lochws\n"
+        "some = {'lochws.protocol._inflating', 'lochws.transport._records'}\n"
+        "assert not some & set(sys.modules)\n"
+        "assert not lochws.compiled or some <= set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE)
 
 
 def test_importing_starts_no_thread_and_imports_nothing_optional() -> None:

@@ -6,11 +6,12 @@ import sys
 from codecs import utf_8_decode
 from collections.abc import Callable
 from io import BytesIO
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from lochws.errors import CriticalProtocolError, PayloadTooLarge, ProtocolError
 from lochws.events import Binary, Event, Ping, Pong, Stream, StreamSource, Text, text_of
 
+from ..base.records import record
 from .close import CloseFrame, parse_close
 from .deflate import NO_DEFLATE, Inflater, stream_errors
 from .frames import LENGTH_LIMIT, MAX_CONTROL_PAYLOAD, BytesLike, Opcode
@@ -37,7 +38,8 @@ class Sink(StreamSource, Protocol):
         """Note that the message is complete."""
 
 
-class Streaming(NamedTuple):
+@record(frozen=True)
+class Streaming:
     """The choice of messages that are passed on while they arrive.
 
     Attributes:

@@ -61,6 +61,12 @@ def parts_in_use() -> dict[str, bool]:
     return {part: not is_pure_python() and load(part) is not None for part in _PARTS if _is_built_here(part)}
 
 
+def are_all_in_use() -> bool:
+    """Return whether any parts can be compiled for this Python, and all of those are in use."""
+    parts = parts_in_use()
+    return bool(parts) and all(parts.values())
+
+
 def _is_built_here(part: str) -> bool:
     # As in setup.py. What relies on the GIL is not built for Pythons without one.
     if sys.implementation.name != "cpython":

@@ -17,14 +17,19 @@ from typing import Any
 _INSIDE = f"{__name__.partition('.')[0]}."
 
 
-def attributes_of(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+def attributes_of(
+    package: str, modules: Mapping[str, str], **computed: Callable[[], Any]
+) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a package (PEP 562) that imports some of its names on first use.
 
     Args:
         package: the name of the package.
         modules: the module of the package that defines each name, by that name.
+        **computed: for other names, the function that returns the value, each time.
     """
     def get(name: str) -> Any:
+        if name in computed:
+            return computed[name]()
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = f"{package}.{modules[name]}"
