@@ -263,9 +263,11 @@ class WebSocket:
     if not TYPE_CHECKING:
         __doc__ = OptionsDocumentation(__doc__, WebSocketOptions)
 
-        def __new__(cls, *_args: object, **_options: object) -> Self:
-            self = super().__new__(cls)
-            self._lochws = _NotYet(cls)
+        def __new__(cls, *args: object, **options: object) -> Self:
+            make = super().__new__  # a mixin may have one
+            self = make(cls) if make is object.__new__ else make(cls, *args, **options)
+            # A subclass's own __setattr__ may need what its __init__ sets first.
+            object.__setattr__(self, "_lochws", _NotYet(cls))
             return self
 
     else:

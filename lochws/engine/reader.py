@@ -214,7 +214,7 @@ class Reader:
         Args:
             first: the inbox whose `last` items come before all others, or None.
         """
-        self.delivery = self.deliveries = self.deliveries + 1
+        self.deliveries = self.delivery = self.deliveries + 1  # in this order: see `rest`
         if not self.is_watched:
             self._have_it_watched()
         if first is not None:

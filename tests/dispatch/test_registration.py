@@ -292,6 +292,34 @@ def test_own_attributes_can_be_set_before_super_init() -> None:
         _ = Careful(URL).yours  # type: ignore[attr-defined]
 
 
+def test_a_mixin_is_made_from_the_same_arguments() -> None:
+    class Mixin:
+        def __new__(cls, url: str, **options: object) -> Any:
+            self = super().__new__(cls)
+            self.__dict__["given"] = url, options
+            return self
+
+    class App(WebSocketApp, Mixin):
+        pass
+
+    assert vars(App(URL, agent="me"))["given"] == (URL, {"agent": "me"})
+
+
+def test_own_setattr_is_not_called_before_init() -> None:
+    class Watchful(WebSocketApp):
+        def __init__(self, url: str) -> None:
+            object.__setattr__(self, "names", [])
+            super().__init__(url)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            self.names.append(name)
+            super().__setattr__(name, value)
+
+        names: list[str]
+
+    assert Watchful(URL).names == ["_lochws"]
+
+
 def test_handles_tells_whether_an_event_has_a_handler_of_its_own() -> None:
     class Own(WebSocketApp):
         def on_text(self, event: events.Text) -> None:
