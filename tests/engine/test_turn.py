@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from selectors import EVENT_READ
-from time import monotonic, time
+from time import monotonic, sleep, time
 from typing import Any
 
 import pytest
@@ -95,6 +95,7 @@ class Scene:
 
 @pytest.fixture(params=TWINS)
 def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    sleep(0.03)  # for 20 ms after another thread has delayed this one, waits may return early
     with closing(Scene(request.param)) as one:
         yield one
 

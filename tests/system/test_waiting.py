@@ -36,6 +36,7 @@ def wait(epoll: select.epoll, timeout: object, most: object) -> list[tuple[int, 
 
 @pytest.fixture
 def epoll() -> Iterator[select.epoll]:
+    time.sleep(0.03)  # for 20 ms after another thread has delayed this one, waits may return early
     with select.epoll() as poller:
         yield poller
 
@@ -175,20 +176,23 @@ def test_it_keeps_the_interpreter_for_what_is_ready_soon_once_another_thread_has
     def keeps_it() -> bool:
         sys.setswitchinterval(0.02)
         wait(idle, 0.001, 1)  # this notices the delay, unless a busy machine holds up the other thread
-        sys.setswitchinterval(1.0)  # so the other thread only runs if this one lets it
+        sys.setswitchinterval(0.1)  # so the other thread only runs if this one lets it
         before = count()
         for _ in range(20):
             timer.set()
             ready_at = monotonic() + 100e-6 * is_ready
             while monotonic() < ready_at:
                 pass
-            assert wait(epoll, 0 if is_ready else PATIENCE, 1) == [(timer.descriptor, READ)]
-            if count() != before:
+            found = wait(epoll, 0 if is_ready else PATIENCE, 1)
+            if not found or count() != before:  # a busy machine has given the processor away
                 return False
+            assert found == [(timer.descriptor, READ)]
         return True
 
+    give_up_at = monotonic() + PATIENCE
     with select.epoll() as idle, computing() as count:
-        assert any(keeps_it() for _ in range(20))
+        while not keeps_it():
+            assert monotonic() < give_up_at
     os.close(timer.descriptor)
 
 
@@ -218,7 +222,7 @@ def test_a_wait_releases_the_interpreter_again_although_something_is_always_read
         give_up_at = monotonic() + PATIENCE
         while not ran and monotonic() < give_up_at:
             timer.set()
-            assert wait(epoll, PATIENCE, 1) == [(timer.descriptor, READ)]
+            assert wait(epoll, PATIENCE, 1) in ([(timer.descriptor, READ)], [])  # it may return early
         assert monotonic() < give_up_at
     finally:
         sys.setswitchinterval(before)
