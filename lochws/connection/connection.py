@@ -209,11 +209,11 @@ class Connection:
 
     def interest(self) -> int:
         """Return what to wait for: reading unless the inbox is full, writing while the kernel is."""
-        stream = self._stream
-        # A stream that has to write first cannot read, however much there is.
-        is_reading = not (self._receiving.is_paused or self._receiving.at_eof or stream.reads_want_write)
-        mask = EVENT_READ if is_reading else 0
-        if stream.reads_want_write or (self.sending.queue.is_blocked and not stream.writes_want_read):
+        stream, mask = self._stream, 0
+        if not (self._receiving.is_paused or self._receiving.at_eof):
+            # A stream that has to write first cannot read, however much there is.
+            mask = EVENT_WRITE if stream.reads_want_write else EVENT_READ
+        if self.sending.queue.is_blocked and not stream.writes_want_read:
             mask |= EVENT_WRITE
         return mask
 

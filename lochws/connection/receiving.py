@@ -193,21 +193,29 @@ class ReceivingHalf:
         """Do the same as `on_ready` in any state, and for connections with special options."""
         queue = self._queue
         was_blocked = queue.is_blocked
+        has_waited = was_blocked or self._stream.reads_want_write
         if was_blocked and (mask & EVENT_WRITE or self._stream.writes_want_read):
             self._ends.flush_blocked(now)
         more = False
         if not (self.is_paused or self.at_eof):
             more = self._receive(buffer, now)
         self._is_quick = self._may_be_quick and not (self.is_paused or self.at_eof or self.receiver.done)
-        return self._has_read(more, was_blocked)
+        return self._has_read(more, has_waited)
 
-    def _has_read(self, more: bool, was_blocked: bool = False) -> bool | None:
-        """End the turn's reading. Return what `on_ready` returns."""
+    def _has_read(self, more: bool, has_waited: bool = False) -> bool | None:
+        """End the turn's reading. Return what `on_ready` returns.
+
+        Args:
+            more: whether more can be read immediately.
+            has_waited: whether the loop has waited for room to write until now.
+        """
         if not (
-            more or was_blocked or self._queue.is_blocked or self.is_paused or self.at_eof
+            more or has_waited or self._queue.is_blocked or self.is_paused or self.at_eof
             or self.receiver.done or self._queue.failure is not None or self._stream.reads_want_write
         ):
             return None
+        if self._stream.reads_want_write:
+            self._is_quick = False  # `_go_on` notices when that is over
         self._ends.after_reading(more)
         return more
 

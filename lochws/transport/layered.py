@@ -249,6 +249,8 @@ class TLSStream(Stream):
                     self.tls, self._incoming, records, position, have, buffer, more, filled, is_through, left
                 )
                 if result is None:
+                    # OpenSSL reports the end of the stream by a read of its own, after the last data.
+                    self._has_rest = self._has_rest or self._incoming.eof
                     break
                 if isinstance(result, ssl.SSLWantReadError):  # the record had no data
                     self._is_stuck = not self._answer()

@@ -7,9 +7,10 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from select import select
+from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic, thread_time
 from typing import Any
 
@@ -17,10 +18,12 @@ import pytest
 import trustme
 
 from lochws import Threads, WebSocketApp
+from lochws.connection import receiving
 from lochws.connection.receiving import ReceivingHalf
+from lochws.events import Text
 from lochws.system.deadline import Deadline
 from lochws.system.steps import Ready, Wait
-from lochws.transport import tls, waiting
+from lochws.transport import layered, tls, waiting
 from lochws.transport.layered import MAX_UNSENT, TLSStream
 from lochws.transport.stream import Stream
 
@@ -236,6 +239,96 @@ def test_a_server_that_asks_for_keys_and_never_reads_makes_nothing_pile_up(
         may_read.set()
         if end != "shutdown":
             assert receive(stream, 10, deadline) == b"."
+
+
+@pytest.mark.parametrize("pauses", [False, True])
+def test_room_to_write_is_waited_for_only_while_it_is_needed(
+    pauses: bool, logged_tls: ssl.SSLContext, start_peer: StartPeer, keys: Path, ca_file: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Usually there is room: to go on waiting for it would be a busy loop."""
+    monkeypatch.setattr(layered, "MAX_UNSENT", 0)
+    for limit in ("TURN_SECONDS", "SHARE_SECONDS"):
+        monkeypatch.setattr(layered, limit, PATIENCE)
+    if pauses:
+        monkeypatch.setattr(receiving, "INBOX_BYTES", 0)
+    turns: list[tuple[int, bool, bool, int]] = []
+    is_stuck, behind, again = (threading.Event() for _ in range(3))
+    on_ready = ReceivingHalf.on_ready
+
+    def noted(self: ReceivingHalf, mask: int, *args: Any) -> bool | None:
+        result = on_ready(self, mask, *args)
+        is_waiting = self._stream.reads_want_write
+        turns.append((mask, self.is_paused, is_waiting, self._ends.interest()))  # type: ignore[attr-defined]
+        if is_waiting:
+            is_stuck.set()
+        return result
+
+    def script(link: Link) -> None:
+        link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        link.accept()
+        records = Records(keys, sent=1)
+        first = records.record(frame(TEXT, b"first"))
+        updates = b"".join(records.key_update(request=True) for _ in range(600))
+        send_raw(link.sock, first + updates + records.record(frame(TEXT, b"behind")))
+        assert is_stuck.wait(PATIENCE)
+        reader = threading.Thread(target=drain, args=(link.sock,))
+        reader.start()
+        assert behind.wait(PATIENCE)
+        send_raw(link.sock, records.record(frame(TEXT, b"again")))
+        reader.join()
+
+    def drain(sock: socket.socket) -> None:
+        with suppress(OSError):
+            while socket.socket.recv(sock, 65536):
+                pass
+
+    monkeypatch.setattr(ReceivingHalf, "on_ready", noted)
+    options = [(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)]
+    app = WebSocketApp(
+        start_peer(script, tls=logged_tls).url, ssl_cafile=ca_file, socket_options=options
+    )
+
+    @app.on("text")
+    def note(event: Text) -> None:
+        if event.text == "first":
+            assert is_stuck.wait(PATIENCE)
+        else:
+            {"behind": behind, "again": again}[event.text].set()
+
+    app.start()
+    assert again.wait(PATIENCE)
+    app.force_disconnect()
+    assert app.stop(PATIENCE)
+    if pauses:
+        assert {interest for _, is_paused, is_waiting, interest in turns if is_paused and is_waiting} == {0}
+    else:
+        assert (EVENT_WRITE, False, False, EVENT_READ) in turns
+    assert turns[-1][0] & EVENT_READ
+
+
+def test_the_end_follows_a_record_that_was_divided_between_two_buffers(
+    logged_tls: ssl.SSLContext, start_peer: StartPeer, client_tls: ssl.SSLContext, keys: Path,
+    deadline: Deadline, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    has_ended = threading.Event()
+
+    def script(link: Link) -> None:
+        records = Records(keys, sent=0)
+        # As many bytes as are received at once, so that the end is received while half a record is left.
+        send_raw(link.sock, records.record(b"x" * 16_384) + records.record(b"y" * 2_572))
+        socket.socket.shutdown(link.sock, socket.SHUT_RDWR)
+        has_ended.set()
+
+    with closing(handshake(
+        Stream(connected(start_peer(script, tls=logged_tls))), client_tls, "localhost", deadline
+    )) as stream:
+        monkeypatch.setattr(layered, "TURN_SECONDS", PATIENCE)
+        monkeypatch.setattr(layered, "SHARE_SECONDS", 0.0)
+        assert has_ended.wait(PATIENCE)
+        assert stream.receive_into(bytearray(18_000), memoryview(bytearray(1_000))) == 18_956
+        assert stream.pending()  # the selector may not report the end again
+        assert stream.receive_into(bytearray(10)) == 0
 
 
 def test_a_signal_handler_inside_a_read_finds_no_room_and_breaks_nothing(
