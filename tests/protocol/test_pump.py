@@ -451,7 +451,7 @@ class TestCompressedMessages:
 
         gc.disable()  # nothing is part of a cycle
         try:
-            for _ in range(100):
+            for _ in range(500):
                 some()  # fills Python's free lists
             before = sys.getallocatedblocks()
             for _ in range(200):
