@@ -66,8 +66,8 @@ class _Uninitialized(WebSocketError, AttributeError):
 class _NotYet:
     """A placeholder for the private attribute: used before __init__ has run, it says what was forgotten.
 
-    It is an attribute of the object, because Python looks an attribute up in a slower way if the class has
-    one of the same name.
+    It is an attribute of the object, because Python looks an attribute up more slowly if the class has one of
+    the same name.
     """
 
     def __init__(self, owner: type) -> None:

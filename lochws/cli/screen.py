@@ -109,8 +109,9 @@ class Screen:
         if not lines:
             return
         prompt = self._prompt if self._prompt is not None and self._prompt.is_running else None
-        # Without run_in_terminal(), which sets a mode in which the terminal echoes keys typed meanwhile; the
-        # function of this name in prompt_toolkit.shortcuts calls it.
+        # run_in_terminal() would set a mode in which the terminal echoes keys typed meanwhile.
+        # print_formatted_text() of prompt_toolkit.shortcuts calls it; that of prompt_toolkit.renderer does
+        # not.
         if prompt is not None:
             prompt.renderer.erase()
         whole = [part for line in lines for part in (*line, ("", "\n"))]

@@ -471,7 +471,7 @@ forks.register(Registry)
 
 
 def _caught(registry: Registry, handler: HandlerFunction, event: events.Event, error: BaseException) -> None:
-    """Treat an exception that the compiled twin has caught as `Registry.dispatch_all` treats its own."""
+    """Handle an exception caught by the compiled twin in the same way as `Registry.dispatch_all` would."""
     try:
         raise error
     except BaseException as raised:  # noqa: BLE001  SystemExit too must not end the reader

@@ -26,8 +26,8 @@ class Inbox:
 
     Attributes:
         batches: the waiting batches: the items of each post, their cost, and the function to call after them.
-        last: the items that are being handled. Written by the reader; and by the baton holder, for items that
-            the reader will handle right after its turn, without a post: see `Channel.on_ready`.
+        last: the items that are being handled; or items that were not posted and that the reader will handle
+            right after its turn (see `Channel.on_ready`). Written by the thread that handles them.
     """
 
     __slots__ = (

@@ -56,13 +56,13 @@ class Channel(Protocol):
             mask: what the descriptor is ready for: EVENT_READ and EVENT_WRITE of `selectors`.
             buffer: memory to receive into, valid during the call.
             now: the time, in monotonic seconds.
-            is_direct: whether the channel may return an inbox. Then the reader turns the loop, and no inbox
-                has anything to deliver.
+            is_direct: whether the channel may return an inbox. True only if the reader turns the loop and no
+                inbox has anything to deliver.
 
         Returns:
             Whether there is more to do immediately. None if there is not and, in addition, neither `interest`
-            nor `is_finished` has changed, and `next_timer` is not earlier than before. An inbox means None,
-            and that the reader is to handle `Inbox.last` before anything else.
+            nor `is_finished` has changed, and `next_timer` is not earlier than before. An inbox if, besides
+            that, the reader must handle `Inbox.last` before anything else.
         """
 
     def on_timer(self, now: float) -> None:

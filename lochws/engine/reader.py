@@ -133,7 +133,7 @@ class Reader:
 
     def _run(self) -> None:
         loop = self.loop
-        while True:  # Python 3.11 makes a loop with a condition of its own no faster, however often it runs
+        while True:  # Python 3.11 would not specialize the code of a loop with a condition
             if self._error is not None or (self._stopping and not (loop.mail or loop.has_channels)):
                 break
             baton = loop.baton

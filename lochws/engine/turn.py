@@ -64,11 +64,11 @@ class Turn(Protocol):
             has_more: whether the loop will call other channels in this turn, too.
 
         Returns:
-            None if nothing is left to do in this turn, or an inbox if, after it, the reader is to handle the
-            inbox's `last` items. If a channel was called and more is left to do, a pair: the channel, and
-            what it has returned or the exception that it has raised. Otherwise the descriptors that are
-            ready, with their events, as `Poller.poll` returns them. If the result is a pair or a list, timers
-            may be due.
+            None if nothing is left to do in this turn, or an inbox if, besides that, the reader must handle
+            the inbox's `last` items after the turn. If a channel was called and more is left to do, a pair:
+            the channel, and the value that it has returned or the exception that it has raised. Otherwise the
+            descriptors that are ready, with their events, as `Poller.poll` returns them. If the result is a
+            pair or a list, timers may be due.
         """
 
 

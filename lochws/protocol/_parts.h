@@ -55,7 +55,7 @@ int append_binary(const State *state, Scan *scan, PyObject *events, PyObject *co
 /* _utf8.c: return the str, or NULL with the UnicodeDecodeError of bytes.decode(). */
 extern const char utf8_decode_doc[], utf8_is_valid_doc[];
 PyObject *decode_utf8(const char *payload, Py_ssize_t length);
-int is_utf8(const unsigned char *at, Py_ssize_t length, int is_whole); /* else the last character may be cut */
+int is_utf8(const unsigned char *at, Py_ssize_t length, int is_whole);
 PyObject *utf8_is_valid(PyObject *module, PyObject *data);
 PyObject *utf8_decode_payload(PyObject *module, PyObject *buffer);
 

@@ -26,7 +26,7 @@ typedef struct {
     Py_ssize_t count, start, stop, carried, cost, messages, bytes;
     char as_bytes, is_between, repeats;
     char is_filled;             /* whether the last receive has filled the buffer */
-    char is_flooded;            /* whether the last thing received was a message that others like it follow */
+    char is_flooded;            /* whether a large message was received last and another one is expected */
 } Pump;
 
 static PyObject *
@@ -80,7 +80,7 @@ pump_dealloc(Pump *self)
     Py_DECREF(type); /* each instance of a heap type owns a reference to it */
 }
 
-/* Return whether others like it are expected behind the large message, if there is one. */
+/* Return whether a large message is being received behind which others are expected. */
 static int
 is_flood(const Pump *self)
 {
@@ -102,8 +102,9 @@ finish_large(Pump *self, const State *state, Scan *scan, PyObject *events)
     return content == NULL ? -1 : append_binary(state, scan, events, content);
 }
 
-/* Return whether the beginning of an incomplete frame may be kept until the rest has arrived. Invalid text must not
- * wait for it, so a compressed message is kept only if the buffer is full, which means that more is there. */
+/* Return whether the beginning of an incomplete frame may be kept until the rest has arrived. Invalid text must be
+ * refused without waiting for the rest, so a compressed message is kept only if the buffer is full: then more bytes
+ * have usually arrived already. */
 static int
 may_keep(const Pump *self, const unsigned char *at, const unsigned char *end, Py_ssize_t head, uint64_t length)
 {
@@ -159,7 +160,7 @@ take_messages(Pump *self, Scan *scan, const unsigned char *at, const unsigned ch
 static Py_ssize_t
 usable(const Pump *self, Py_ssize_t size)
 {
-    /* Another large message is expected behind one of a flood. What lands in the buffer is copied. */
+    /* Another large message is expected behind one of a flood. The part of it that lands in the buffer is copied. */
     if ((self->is_flooded || is_flood(self)) && size > self->first_bytes) {
         size = self->first_bytes;
     }
@@ -183,7 +184,7 @@ receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t wh
         }
     }
     PyObject *large = (PyObject *)self->large, *result;
-    int is_huge = large != NULL && self->large->length >= self->flood_bytes; /* few of them should live at once */
+    int is_huge = large != NULL && self->large->length >= self->flood_bytes; /* few should be in memory at once */
     Py_ssize_t room = 0;
     if (large == NULL) {
         result = PyObject_Vectorcall(receive_into, &buffer, 1, NULL);
@@ -220,7 +221,7 @@ receive_once(Pump *self, PyObject *receive_into, PyObject *buffer, Py_ssize_t wh
     return 1;
 }
 
-/* Take the exception that inflating has raised, for the receiver to raise it. */
+/* Store the exception that decompressing has raised. The receiver raises it. */
 static void
 take_error(Pump *self)
 {
@@ -240,7 +241,7 @@ receive_part(Pump *self, PyObject *const *args, const Py_buffer *view, Scan *sca
 {
     Py_ssize_t own = 0, size = usable(self, view->len);
     Py_ssize_t kept = self->kept == NULL ? 0 : PyBytes_GET_SIZE(self->kept);
-    /* Hardly any room is left only if the buffer is smaller than usual: then the receiver joins them. */
+    /* If the buffer is smaller than usual, `kept` may leave little room. Then the receiver joins both. */
     int is_apart = kept > size / 2;
     if (is_apart) {
         kept = 0;
@@ -331,7 +332,7 @@ pump_receive(Pump *self, PyObject *const *args, Py_ssize_t count)
 PyDoc_STRVAR(scan_doc,
 "scan(data, position, events)\n--\n\n"
 "Take the messages at the beginning of bytes that have been received. Return where they end.\n\n"
-"`kept` is forgotten, since it is part of the data.");
+"The data begins with `kept`, which is cleared.");
 
 static PyObject *
 pump_scan(Pump *self, PyObject *const *args, Py_ssize_t count)
@@ -380,7 +381,7 @@ static PyMethodDef pump_methods[] = {
 
 static PyGetSetDef pump_getset[] = {
     {"is_inside", (getter)pump_is_inside, NULL, "Whether a large message is being received.", NULL},
-    {"kept", (getter)pump_get_kept, NULL, "The beginning of a message of which more must arrive.", NULL},
+    {"kept", (getter)pump_get_kept, NULL, "The beginning of a small message whose rest has not arrived yet.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -409,7 +410,7 @@ static PyType_Slot pump_slots[] = {
     {0, NULL},
 };
 
-/* What its instances refer to does not refer back, so the collector need not know them. */
+/* The objects that its instances refer to do not refer back, so the collector need not know them. */
 PyType_Spec pump_spec = {
     .name = "lochws.protocol._compiled.Pump",
     .basicsize = sizeof(Pump),

@@ -163,7 +163,7 @@ may_exceed(uint64_t length, Py_ssize_t limit)
     return length >= (uint64_t)PY_SSIZE_T_MAX || (Py_ssize_t)length > limit / 1032 - 8;
 }
 
-/* Call a method of an Inflater with bytes, which are released, and the limit. */
+/* Call a method of an Inflater with bytes and the limit. Steals `data`. */
 static PyObject *
 ask(PyObject *inflater, PyObject *method, PyObject *data, Py_ssize_t limit)
 {
@@ -206,7 +206,7 @@ inflate_at_once(const State *state, PyObject *inflater, PyObject *stream, Py_ssi
 }
 
 /* Return the content of a compressed message: bytes, or a str if the first byte says text and `as_bytes` is
- * false; None if the inflater leaves it. */
+ * false; None if the inflater leaves it to the caller. */
 static PyObject *
 inflated(const State *state, PyObject *inflater, Py_ssize_t limit, int first, const char *payload,
          Py_ssize_t length, int as_bytes)

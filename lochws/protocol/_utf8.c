@@ -271,8 +271,8 @@ utf8_decode_payload(PyObject *Py_UNUSED(module), PyObject *buffer)
     return text;
 }
 
-/* Return whether the bytes are valid UTF-8 (RFC 3629 section 4), or may become it when more follow. Nothing is
- * decoded. */
+/* Return whether the bytes are valid UTF-8 (RFC 3629 section 4). Unless `is_whole`, the last character may be
+ * incomplete. Nothing is decoded. */
 int
 is_utf8(const unsigned char *at, Py_ssize_t length, int is_whole)
 {

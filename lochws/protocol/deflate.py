@@ -252,14 +252,14 @@ class Deflater:
         yield b"".join(pieces)
 
 
-#: Each byte of compressed data expands to at most this many: 258 for two bits.
+#: Each byte of compressed data expands to at most this many bytes (258 for two bits).
 RATIO = 1032
 
 
 def may_exceed(length: int, limit: int) -> bool:
     """Return whether the content of a compressed payload of that many bytes may be larger than a limit.
 
-    Four bytes are added for the tail and four for what the decompressor may still hold.
+    Four bytes are added for the tail, and four for data that the decompressor may still hold.
     """
     return (length + 8) * RATIO > limit
 
@@ -274,7 +274,7 @@ class Inflater:
 
     Attributes:
         stream: the stream that the next message continues, or None if it begins a new one.
-        leaves_large: whether `message` leaves those to its caller that may be larger than the limit.
+        leaves_large: whether `message` leaves messages that may be larger than the limit to its caller.
     """
 
     __slots__ = ("_afresh", "_bits", "_ended", "_open", "_whole", "leaves_large", "stream")
@@ -344,7 +344,7 @@ class Inflater:
             if whole is not None:
                 return whole
         stream = self.stream  # None unless the server keeps its context between messages
-        # With the tail in the same call, an error behind the limit could come before the limit.
+        # In one call, which has no limit, invalid data behind the limit would be noticed before the limit is.
         if stream is None or not data or not is_small:
             first = self.inflate(data, limit)
             return first + self.finish(limit - len(first))
@@ -355,7 +355,11 @@ class Inflater:
         return self.go_on(inflated, limit) if stream.eof else inflated
 
     def go_on(self, inflated: bytes, limit: int) -> bytes:
-        """Return the whole message if its stream has ended inside it or its tail, after these bytes of it.
+        """Return a whole message in which, or in whose tail, its stream has ended.
+
+        Args:
+            inflated: the content of the message up to that point.
+            limit: the largest message in bytes.
 
         Raises:
             PayloadTooLarge: the message is larger than the limit (1009).

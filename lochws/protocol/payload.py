@@ -152,13 +152,13 @@ def is_utf8_python(data: bytes) -> bool:
 
 
 def begins_utf8(data: BytesLike) -> bool:
-    """Return whether the data is valid UTF-8, or may become it when more follows (RFC 3629)."""
+    """Return whether the data is valid UTF-8 (RFC 3629), except that its last character may be incomplete."""
     try:
         whole = utf_8_decode(data, "strict", False)[1]
     except UnicodeDecodeError:
         return False
-    # Python waits for the third byte of a surrogate, although the second is wrong already (RFC 3629 section
-    # 4).
+    # Python waits for the third byte of a surrogate, although the second byte is already invalid (RFC 3629
+    # section 4).
     return not (len(data) - whole == 2 and data[whole] == 0xED and data[whole + 1] >= 0xA0)
 
 

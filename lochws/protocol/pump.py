@@ -8,8 +8,9 @@ Most reads of a flood end inside a message. The beginning of a small one is kept
 received behind it.
 
 Copying a large binary message out of the shared buffer costs as much as receiving it. So once its head has
-arrived, the rest is received straight into the memory that the handler will get. Behind it, little more than
-the head of the next one is received into the buffer, and then its rest, in the same call of `Pump.receive`.
+arrived, the rest is received straight into the memory that the handler will get. Of the next large message,
+little more than the head is then received into the buffer; if possible, its rest follows in the same call of
+`Pump.receive`.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ class Pump(Protocol):
         is_between: whether the next byte in the buffer begins a frame that the pump may take. The receiver
             sets it.
         repeats: whether `receive` may receive several times in a flood of large messages, each time into the
-            memory of one of them. For streams that return None while they have nothing more, 0 again after
-            the end, and buffer nothing. The connection sets it.
+            memory of one of them. Only for streams that return None while they have nothing more, return 0
+            again after the end, and buffer nothing. The connection sets it.
         is_inside: whether a large message is being received. All bytes go there until it is complete.
-        kept: the beginning of a small message, of which more must arrive; may be empty.
+        kept: the beginning of a small message whose rest has not arrived yet; may be empty.
         error: the exception that decompressing a message has raised in `receive`, or None. The receiver
             raises it.
         count: how many bytes the last `receive` has received; 0 at the end of the stream, -1 if none have
@@ -90,7 +91,7 @@ class Pump(Protocol):
 
     @property
     def kept(self) -> BytesLike:
-        """The beginning of a small message, of which more must arrive; may be empty."""
+        """The beginning of a small message whose rest has not arrived yet; may be empty."""
 
     def receive(
         self, receive_into: ReceiveInto, buffer: memoryview, events: list[Event], exact: object, /
@@ -152,7 +153,7 @@ class PumpPython:
         self._large: Payload | None = None
         self._size = self._missing = 0  # of the large message
         self._is_filled = False  # whether the last receive has filled the buffer
-        self._is_flooded = False  # whether the last thing received was a message that others like it follow
+        self._is_flooded = False  # whether a large message was received last and another one is expected
         self.is_between = True
         self.repeats = False
         self.count = self.start = self.stop = 0
@@ -190,7 +191,7 @@ class PumpPython:
         self.count, self.start, self.stop, self._is_filled = -1, 0, 0, False
         most, used = self._own_room * len(buffer), len(self.kept)
         buffer = buffer[: self._usable(len(buffer))]
-        # Hardly any room is left only if the buffer is smaller than usual: then the receiver joins them.
+        # If the buffer is smaller than usual, `kept` may leave little room. Then the receiver joins both.
         is_apart = used > len(buffer) // 2
         if is_apart:
             used = 0
@@ -211,7 +212,7 @@ class PumpPython:
             except Exception as error:  # the receiver raises it
                 if self._inflater is None:
                     raise
-                self.error = error.with_traceback(None)  # which would keep the data alive
+                self.error = error.with_traceback(None)  # the traceback would keep the data alive
         return self.start == self.stop, is_full
 
     def _counted(self, received: list[Event], exact: object) -> None:
@@ -253,7 +254,7 @@ class PumpPython:
 
     @property
     def _is_flood(self) -> bool:
-        """True if others like it are expected behind the large message, if there is one."""
+        """True if a large message is being received behind which others are expected."""
         return self._large is not None and (self.repeats or self._size >= self._flood)
 
     def _add(self, count: int, events: list[Event]) -> None:
@@ -305,8 +306,8 @@ class PumpPython:
     def _may_keep(self, first: int, length: int, part: BytesLike) -> bool:
         """Return whether the beginning of an incomplete frame may be kept until the rest has arrived.
 
-        Invalid text must not wait for it, so a compressed message is kept only if the buffer is full, which
-        means that more is there.
+        Invalid text must be refused without waiting for the rest, so a compressed message is kept only if the
+        buffer is full: then more bytes have usually arrived already.
         """
         if length > self._kept_bytes:
             return False

@@ -103,7 +103,7 @@ class Receiver:
         self._tail = b""  # of a text: the incomplete character at the end of _payload
         self._sink: Sink | None = None  # used in place of _payload if it is a stream
         if inflater is not None and streaming is not None:
-            inflater.leaves_large = True  # `_absorb` decompresses it in pieces
+            inflater.leaves_large = True  # `_absorb` decompresses those in pieces
         self.pump = new_pump(self._whole, as_bytes=text_as_bytes, inflater=inflater)
         self.advanced = False
         # The data frame being received: bytes still missing, and whether it ends the message.
@@ -170,7 +170,7 @@ class Receiver:
             self._beginning = bytes(data[position:])
 
     def _scan(self, data: BytesLike, position: int, events: list[Event]) -> int:
-        """Have the pump take messages. Return where the bytes begin that it has left."""
+        """Have the pump take messages. Return where the bytes begin that it has not taken."""
         pump = self.pump
         try:
             if pump.error is not None:

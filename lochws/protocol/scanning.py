@@ -31,8 +31,8 @@ class WholeInflater(Protocol):
     """The part of an `Inflater` that scanning uses.
 
     Attributes:
-        stream: the stream that decompresses the next message, or None. The compiled twin calls it by itself
-            in the usual case, exactly as `message` does.
+        stream: the stream that decompresses the next message, or None. In the usual case, the compiled twin
+            calls its methods directly, exactly as `message` does.
     """
 
     stream: Any
@@ -41,7 +41,7 @@ class WholeInflater(Protocol):
         """Decompress a message of at most `limit` bytes. Return None to leave it to the caller."""
 
     def go_on(self, inflated: bytes, limit: int, /) -> bytes:
-        """Return the whole message if its stream has ended inside it, after some bytes of it."""
+        """Return a whole message in which, or in whose tail, its stream has ended: see `Inflater.go_on`."""
 
 
 def scan_python(

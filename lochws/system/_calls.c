@@ -207,7 +207,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* The names of attributes, and where the state has them. */
+/* The names of attributes, and where the state keeps them. */
 static const struct {
     const char *text;
     size_t offset;

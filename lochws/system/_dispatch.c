@@ -1,5 +1,5 @@
-/* The compiled twin of Registry.dispatch_all: calls the handlers of each event in turn. Handlers of batches, mailboxes
- * and the level DEBUG are left to Python. For one thread at a time, the reader.
+/* The compiled twin of Registry.dispatch_all: calls the handlers of each event in turn. Apps with handlers of batches
+ * or mailboxes, or at level DEBUG, are left to Python. For one thread at a time, the reader.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -50,7 +50,7 @@ level_of(const State *state, PyObject *logger)
     return number;
 }
 
-/* Return whether nothing but the handlers of each event has to be called. Sets no exception. */
+/* Return whether only the handlers of each event have to be called. Sets no exception. */
 static int
 is_plain(const State *state, PyObject *setup)
 {
@@ -71,7 +71,7 @@ static PyObject *
 handlers_of(const State *state, PyObject *setup, PyObject *kind)
 {
     PyObject *found = NULL;
-    if (is_a(SETUP(TABLE), &PyDict_Type)) { /* that of an app without handlers is not a dict, and empty */
+    if (is_a(SETUP(TABLE), &PyDict_Type)) { /* an app without handlers has an empty mapping of another type */
         found = PyDict_GetItemWithError(SETUP(TABLE), kind);
     }
     if (found == NULL && !PyErr_Occurred()) {
@@ -83,7 +83,7 @@ handlers_of(const State *state, PyObject *setup, PyObject *kind)
     return Py_NewRef(found);
 }
 
-/* Call each of the handlers. Return 0 with an exception, which is not that of a handler. */
+/* Call each of the handlers, and report their exceptions. Return 0 with any other exception. */
 static int
 call_handlers(const State *state, PyObject *registry, PyObject *handlers, PyObject *event)
 {

@@ -4,9 +4,9 @@
  * To wait, a thread releases the GIL, and gets it back when another thread that computes has had it for 5 ms
  * (sys.getswitchinterval). A nearby server answers a hundred times as fast. So if the last wait ended with such a
  * delay, the next ones keep the GIL for as long as such an answer takes. They do not sleep: the thread that computes could
- * not use the processor anyway, and waking up takes longer than many answers. Other processes get the processor first, as
- * the server may need it. All threads together keep the GIL in vain for 2 % of the time at most: otherwise the waits of
- * many threads would delay each other, and so never cease to keep it.
+ * not run anyway, and waking up takes longer than many answers. Instead they poll, and between two polls yield the
+ * processor to other processes, such as the server. All threads together keep the GIL in vain for 2 % of the time at most:
+ * otherwise the waits of many threads would delay each other, and so never cease to keep it.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -87,7 +87,7 @@ parse_timeout(PyObject *timeout, int *milliseconds)
 
 const char wait_doc[] = PyDoc_STR(
 "wait(epoll, timeout, most)\n--\n\n"
-"Wait as `epoll.poll(timeout, most)` does, but return early if a signal arrives, or has perhaps arrived.");
+"Wait as `epoll.poll(timeout, most)` does, but return early if a signal has arrived or may have arrived.");
 
 PyObject *
 call_wait(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)

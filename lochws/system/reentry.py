@@ -18,7 +18,7 @@ _CORE = tuple(
     for part in ("connection", "dispatch", "engine", "life", "opening", "protocol", "system", "transport")
 )
 _DISPATCH = f"{_PACKAGE}.dispatch.registry"
-#: The functions that call handlers and hold no lock; the last two by way of the twin of `dispatch_all` in C.
+#: The functions that call handlers and hold no lock; the last two use the compiled twin of `dispatch_all`.
 _CALLS_HANDLERS = {
     _DISPATCH: {"call", "dispatch_all", "_call", "_dispatch_batch"},
     f"{_PACKAGE}.engine.inbox": {"deliver"},

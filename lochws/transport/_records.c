@@ -70,7 +70,7 @@ as_size(PyObject *result)
     return size;
 }
 
-/* Read data into the rest of a view. Return how many bytes, 0 at the end, or -1 with an exception. */
+/* Read data into part of a view. Return the number of bytes, 0 at the end of the stream, or -1 with an exception. */
 static Py_ssize_t
 read_data(const State *state, PyObject *tls, PyObject *view, Py_ssize_t start, Py_ssize_t end)
 {
@@ -89,7 +89,7 @@ read_data(const State *state, PyObject *tls, PyObject *view, Py_ssize_t start, P
     return count;
 }
 
-/* Return the current exception without its traceback, which would keep the views alive; NULL with an exception. */
+/* Return the current exception without its traceback, which would keep the views alive; or NULL with an exception. */
 static PyObject *
 take_error(void)
 {

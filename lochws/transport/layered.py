@@ -35,7 +35,7 @@ _RECORDS_PER_TURN = 16
 #: are answers to key updates, which a peer that never reads could otherwise make us accumulate.
 MAX_UNSENT = 64 * 1024
 
-# The buffer into which all streams receive records, in turn. They keep only bytes that are left over.
+# The buffer into which all streams receive records, in turn. A stream keeps only bytes that are left over.
 _BUFFER_BYTES = 128 * 1024
 _LONGEST = HEADER_BYTES + LONGEST_BYTES
 _buffers: list[memoryview] = []
@@ -100,12 +100,12 @@ class TLSStream(Stream):
         # count as sent only when the records are gone, so that the sender asks again until they are.
         self._unsent = b""
         self._recorded = 0
-        # Whether OpenSSL may have something to go on with before it gets another record.
+        # Whether OpenSSL may have something left to process before it gets another record.
         self._has_rest = False
         self._failure: OSError | None = None  # what sending met that no sender has been told
-        # What follows is the loop's: records received and not decrypted yet, and whether one of them is
-        # whole; how the stream has ended, and whether that was told; whether so much waits to be sent that
-        # reading has stopped.
+        # Used only by the loop: records received and not decrypted yet, and whether one of them is whole; how
+        # the stream has ended, and whether that was told; whether so much waits to be sent that reading has
+        # stopped.
         self._records = b""
         self._has_record = False
         self._end: OSError | int | None = None
@@ -185,7 +185,7 @@ class TLSStream(Stream):
         if have:
             records[:have] = self._records
         is_drained = False
-        # Whether something can be done before anything is received.
+        # Whether there is work to do before anything is received.
         is_ready = self._has_record or self._has_rest or self._unsent or self._outgoing.pending
         while True:
             if is_ready:
@@ -205,9 +205,10 @@ class TLSStream(Stream):
         return filled
 
     def _fetch(self, records: memoryview, position: int, have: int, room: int) -> tuple[int, int, bool]:
-        """Receive more records, but not more than there is room for, unless it is less than a record.
+        """Receive more records, up to the room for their data, or up to a whole record if that is more.
 
-        The poller reports what the kernel keeps. What is kept here takes a longer way through the loop.
+        The poller reports the records that stay in the kernel. Those kept here take a longer way through the
+        loop.
 
         Returns:
             Where the records begin and end, and whether all that had arrived was received.
@@ -233,7 +234,7 @@ class TLSStream(Stream):
         self, records: memoryview, position: int, have: int, buffer: memoryview, more: memoryview | None,
         filled: int,
     ) -> tuple[int, int]:
-        """Decrypt records, as far as there are room and a share of the time. With the lock.
+        """Decrypt records, as far as room and a share of the time allow. Called with the lock.
 
         Returns:
             Where the records begin that are left, and how many bytes have been decrypted.

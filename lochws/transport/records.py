@@ -1,8 +1,9 @@
-"""Records of TLS: received ones are given to OpenSSL, one at a time, and their data is read.
+"""TLS records: the loop that gives received records to OpenSSL, one at a time, and reads their data.
 
 Some records carry no data, such as key updates and session tickets (RFC 8446 section 4.6). If OpenSSL had
 everything that has arrived, it would process any number of them in one call. With one record at a time, the
-clock is checked in between. Reads that return no data, which raise an exception, are rare then.
+clock is checked in between. A read without data raises an exception, so OpenSSL is asked for data only after
+it was given a record, or if it may still hold some.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ def read_records_python(
         buffer: the memory for the data.
         more: memory for the data that does not fit into the buffer, or None.
         filled: how many bytes of that memory are filled already.
-        is_through: whether OpenSSL has nothing to go on with until it gets the next record.
+        is_through: whether OpenSSL has nothing left to process until it gets the next record.
         seconds: the time limit. At least one record is processed.
 
     Returns:
         Where the records begin that have not been given to OpenSSL; how much of the memory is filled; whether
-        OpenSSL may have something to go on with; whether a whole record is left; and the result of the last
+        OpenSSL may have something left to process; whether a whole record is left; and the result of the last
         read if it was not data: an exception, or 0 at the end of the stream.
     """
     until = monotonic() + seconds

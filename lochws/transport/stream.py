@@ -86,8 +86,8 @@ class Stream:
     def receive_into(self, buffer: bytearray | memoryview, more: memoryview | None = None) -> int | None:
         """Receive available bytes, at most as many as fit. Loop thread only; never blocks.
 
-        If the buffers are not filled, no more bytes are available, or a selector reports them, or `pending`
-        is true.
+        If the buffers are not filled afterwards, all available bytes were received, or a selector reports the
+        others, or `pending` is true.
 
         Args:
             buffer: the memory for the first bytes.

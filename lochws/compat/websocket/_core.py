@@ -98,7 +98,7 @@ class WebSocket:
         self.handshake_response: handshake_response | None = None
 
     def __del__(self) -> None:
-        # While the interpreter shuts down, a thread that has stopped for ever may hold the lock.
+        # While the interpreter shuts down, a thread that will never run again may hold the lock.
         if (link := getattr(self, "_link", None)) is not None and not is_finalizing():
             link.discard()
 
