@@ -20,7 +20,7 @@ from lochws.testing import ScriptedServer
 from .support.awake import Awake
 from .support.seen import PATIENCE
 
-#: Runs the command line; a package is hidden, as where it is not installed.
+#: A program that runs the command line as if a package were not installed.
 START = """
 import sys
 sys.modules[{!r}] = None

@@ -335,10 +335,10 @@ def test_a_program_that_ends_has_sent_everything_and_is_silent(ws_server: StartS
     connection.wait_until(lambda: connection.messages == ["x" * size])
 
 
-def test_a_program_ends_although_a_thread_that_has_stopped_for_ever_holds_the_lock(
+def test_a_program_exits_although_a_thread_that_will_never_run_again_holds_the_lock(
     ws_server: StartServer
 ) -> None:
-    # The end of the interpreter stops daemon threads, such as those of lochws, wherever they are.
+    # When the interpreter ends, daemon threads, such as those of lochws, stop wherever they happen to be.
     hold = """if True:
         import atexit, threading, time
         go, held = threading.Event(), threading.Event()

@@ -126,7 +126,7 @@ class TestChanges:
         dispatch(scene.registry, [a, b])
         assert scene.seen == [("text", a), ("batch", [a, b])]
 
-    def test_what_a_handler_removes_from_the_list_is_not_dispatched(
+    def test_an_event_that_a_handler_removes_from_the_list_is_not_dispatched(
         self, scene: Scene, dispatch: Dispatch
     ) -> None:
         received: list[Event] = [Text("a"), Text("b")]
@@ -157,7 +157,7 @@ class TestFailures:
             "handler fail failed on Text(text='a')", "handler fail failed on Text(text='b')",
         ]
 
-    def test_are_passed_to_on_error_as_if_it_were_in_the_except_clause(
+    def test_are_passed_to_on_error_as_if_it_were_called_in_the_except_clause(
         self, scene: Scene, dispatch: Dispatch
     ) -> None:
         def fail(_: Text) -> None:
@@ -196,7 +196,7 @@ class TestFailures:
 
 
 @pytest.mark.parametrize("by_root", [False, True])
-def test_lines_of_debug_are_logged_while_the_level_says_so(
+def test_debug_lines_are_written_only_at_level_debug(
     by_root: bool, scene: Scene, dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted: list[Event] = []
@@ -218,7 +218,7 @@ def test_lines_of_debug_are_logged_while_the_level_says_so(
     assert len(scene.seen) == 3
 
 
-def test_nothing_is_kept(scene: Scene, dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_reference_is_kept(scene: Scene, dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch) -> None:
     class Mine(Event):
         pass
 

@@ -105,7 +105,7 @@ class TestDelivering:
         probe.is_finished = True
         reader.loop.touch(probe)
 
-    def test_what_a_channel_hands_over_comes_before_what_is_posted_meanwhile(
+    def test_items_that_a_channel_hands_over_come_before_those_posted_meanwhile(
         self, reader: Reader
     ) -> None:
         seen: list[object] = []

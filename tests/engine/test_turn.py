@@ -225,7 +225,7 @@ class TestAChannel:
         assert channel.is_direct == [True, True]
 
     @pytest.mark.parametrize("kind", ["condition", "others", "timer", "mail"])
-    def test_may_return_no_inbox_in_other_turns(self, scene: Scene, kind: str) -> None:
+    def test_may_not_return_an_inbox_in_other_turns(self, scene: Scene, kind: str) -> None:
         channel = scene.channel()
         if kind == "mail":
             scene.mail.append(object())

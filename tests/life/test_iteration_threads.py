@@ -38,7 +38,7 @@ class TestOtherThreads:
         closer.join(PATIENCE)
         assert names(seen) == ["connecting", "connected", "disconnected"]
         assert seen[-1].ended_by == "client"
-        assert seen[-1].received_time - seen[0].received_time < 20  # before the time for the upgrade is up
+        assert seen[-1].received_time - seen[0].received_time < 20  # before the time limit for the upgrade
 
     def test_force_disconnect_ends_the_loop(self, start_peer: StartPeer) -> None:
         """Contract Q13."""

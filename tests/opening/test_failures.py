@@ -39,7 +39,7 @@ def test_a_failure_is_reported_as_documented(case: Case, scene: Scene, dial: Dia
         url, options = case.lead(scene)
         attempt = dial(url, **options)
         if attempt.seconds - attempt.awake_seconds < 0.1:
-            break  # otherwise the machine stalled, perhaps until the time was up before the phase began
+            break  # otherwise the machine stalled, and the time may have been up before the phase began
     names = [name for name in attempt.names if name not in {"connecting", "connected"}]
     assert tuple(names) == case.events
     told = next(event for event in attempt.events if isinstance(event, (ConnectFail, Rejected, Disconnected)))

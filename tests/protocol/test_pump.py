@@ -201,7 +201,7 @@ class TestLargeMessages:
         arriving = Arriving(large * 12)
         events: list[Event] = []
         assert one.receive(arriving, buffer, events, True)
-        assert len(events) == 3  # these were copied, since they might have been something else
+        assert len(events) == 3  # these were copied, since nothing announced a flood before them
         first, rest = 4 * len(large) - len(buffer), len(large) - FIRST_BYTES
         one.receive(arriving, buffer, events, True)
         assert arriving.rooms[1:] == [(first, FIRST_BYTES), *[(rest, FIRST_BYTES)] * 4]
@@ -239,7 +239,7 @@ class TestLargeMessages:
         assert (one.count, one.start, one.stop) == (len(large) - 100 + FIRST_BYTES, 0, 0)
         assert (one.messages, one.carried, one.cost) == (1, 0, len(large) + FIRST_BYTES + EVENT_BYTES)
 
-    def test_repeating_ends_with_anything_that_is_left_to_the_receiver(self, make: Make) -> None:
+    def test_repeating_ends_at_a_frame_that_is_left_to_the_receiver(self, make: Make) -> None:
         one, buffer, large = make(), room(), frame(Opcode.BINARY, b"x" * 65536)
         one.repeats = True
         receive(one, large[:100])
@@ -249,7 +249,7 @@ class TestLargeMessages:
         assert len(arriving.rooms) == len(events) == 1
         assert bytes(buffer[one.start : one.stop]) == (ping + large)[:FIRST_BYTES]
 
-    def test_of_those_of_a_flood_no_two_are_received_in_one_call(self, make: Make) -> None:
+    def test_no_two_of_at_least_flood_bytes_are_received_in_one_call(self, make: Make) -> None:
         one, buffer, large = make(), room(), frame(Opcode.BINARY, b"x" * FLOOD_BYTES)
         one.repeats = True
         arriving, events = Arriving(large * 3), []  # type: ignore[var-annotated]
@@ -371,7 +371,7 @@ class TestCompressedMessages:
             one = make(inflater=Inflater(agreed), as_bytes=True)
         assert type(events[0]) is _EncodedText
 
-    def test_no_more_than_a_part_of_the_buffer_is_used(self, make: Make) -> None:
+    def test_only_a_part_of_the_buffer_is_used(self, make: Make) -> None:
         arriving = Arriving(frame(Opcode.TEXT, b"x"))
         make(inflater=Inflater(DeflateParameters())).receive(arriving, room(), [], True)
         assert arriving.rooms == [(pump.DEFLATED_READ,)]
@@ -403,7 +403,7 @@ class TestCompressedMessages:
         (frame(Opcode.BINARY, b"\xf2\x48\xcd\xc9\xc9\x07\x00" * 251, rsv=4), "unable to decompress payload"),
     ])
     @pytest.mark.parametrize("before", [0, 1, 2])
-    def test_an_invalid_one_ends_all_behind_those_before_it(
+    def test_an_invalid_one_ends_the_connection_after_the_messages_before_it(
         self, twin: Any, wrong: bytes, error: str, before: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(pump, "_Pump", twin)
@@ -416,7 +416,7 @@ class TestCompressedMessages:
         assert receiver.failure.__traceback__ is receiver.failure.__context__ is None
         assert receiver.pump.error is None
 
-    def test_exceptions_that_are_not_the_servers_get_out(
+    def test_exceptions_that_the_server_did_not_cause_propagate(
         self, twin: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(pump, "_Pump", twin)
@@ -438,7 +438,7 @@ class TestCompressedMessages:
         receiver = Receiver(LIMIT, inflater)
         assert seen(receiver.receive(first + second)) == [("text", "one"), ("text", "two")]
 
-    def test_messages_and_errors_take_no_memory(self, make: Make) -> None:
+    def test_messages_and_errors_leak_no_memory(self, make: Make) -> None:
         frames, buffer = compressed([b"text", b"more " * 20, b"\xff"]), room(4096)
 
         def some() -> None:

@@ -23,7 +23,7 @@ class Probe:
         timer: when it wants to be called, or None.
         more: whether it says that it has more to do.
         is_finished: whether the loop should release it.
-        inbox: where the reader gets what was received, if it may be handed over; or None.
+        inbox: the inbox that hands received bytes to the reader when this is allowed; or None.
         act: called with the name of each call, at its start; may raise.
         closed: whether the loop has released it.
     """

@@ -3,8 +3,8 @@
 Before Python 3.13 `threading.Thread.join` may raise when two threads wait for the end of the same one, and
 the keepalive of a connection waits for the same thread as its `close`.
 
-The client sends while another thread of it reads, which OpenSSL does not allow for one connection. After a
-handshake of TLS 1.3, reading takes the server's tickets; a request sent at this moment may be lost.
+The client sends while another of its threads reads, which OpenSSL does not allow on one connection. After a
+TLS 1.3 handshake, reading processes the server's session tickets; a request sent at that moment may be lost.
 """
 
 from __future__ import annotations

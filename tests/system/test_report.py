@@ -326,6 +326,6 @@ def test_nothing_else_in_lochws_writes_to_the_log() -> None:
         for path in package.rglob("*.py")
         if "getLogger" in path.read_text(encoding="utf-8")
     }
-    # The command line, and tests of users.
+    # The command line and the test kit are not part of a running app.
     own = {name for name in writers if name.startswith(("cli/", "testing/", "__main__.py"))}
     assert writers - own == {"system/report.py", "handlers/log.py", "compat/websocket/_logging.py"}

@@ -240,7 +240,7 @@ def test_a_signal_ends_a_wait_that_keeps_the_interpreter(epoll: select.epoll) ->
         with computing():
             for _ in range(20):
                 began = monotonic()
-                while monotonic() - began < 0.005:  # until one has noticed that another thread computes
+                while monotonic() - began < 0.005:  # until a wait has noticed that another thread computes
                     began = monotonic()
                     wait(epoll, 0.001, 1)
                 began = monotonic()

@@ -1,4 +1,4 @@
-"""TLS records that are given to OpenSSL one at a time: both twins, without sockets."""
+"""Giving TLS records to OpenSSL one at a time: both twins, without sockets."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class TestTwins:
             pair.tls, pair.incoming, memoryview(records), start, len(records), memoryview(first),
             None if second is None else memoryview(second), filled, is_through, seconds,
         )
-        # Neither may be referred to any more.
+        # Neither may be referred to any longer: this would raise BufferError.
         first.append(0)
         data = bytes(first[:-1])
         if second is not None:
@@ -106,11 +106,11 @@ class TestTwins:
         assert data == b"three"
         assert result == (len(records), False, False, None)
 
-    def test_nothing_received_is_nothing_read(self, read_records: ReadRecords, pair: Pair) -> None:
+    def test_without_a_whole_record_nothing_is_read(self, read_records: ReadRecords, pair: Pair) -> None:
         assert self.read(read_records, pair, b"") == (b"", (0, False, False, None))
         assert self.read(read_records, pair, pair.records(b"x")[:4]) == (b"", (0, False, False, None))
 
-    def test_what_does_not_fit_into_the_buffer_goes_into_the_memory_behind_it(
+    def test_data_that_does_not_fit_into_the_buffer_goes_into_the_memory_behind_it(
         self, read_records: ReadRecords, pair: Pair
     ) -> None:
         records = pair.records(b"abcdef", b"ghi")
@@ -142,7 +142,7 @@ class TestTwins:
         records = pair.records(b"x")
         assert self.read(read_records, pair, records, 1, 1, filled=2) == (b"", (0, False, True, None))
 
-    def test_when_the_time_is_up_one_record_has_been_read(
+    def test_one_record_is_read_even_if_the_time_is_up(
         self, read_records: ReadRecords, pair: Pair
     ) -> None:
         records = pair.records(b"a", b"b", b"c")
@@ -183,7 +183,7 @@ class TestTwins:
     @pytest.mark.parametrize(
         "garbage", [b"HTTP/1.1 400 Bad Request", b"\x17\x03\x03\xff\xff.", b"\x17\x03\x03\0\3abc"]
     )
-    def test_bytes_that_are_no_record_are_an_error_behind_the_data(
+    def test_bytes_that_are_not_a_record_are_an_error_after_the_data(
         self, garbage: bytes, read_records: ReadRecords, pair: Pair
     ) -> None:
         records = pair.records(b"x") + garbage
@@ -266,7 +266,7 @@ class TestCompiled:
             )
 
     @pytest.mark.parametrize("result", [-1, 10, 1 << 70, "1"])
-    def test_a_result_that_no_read_has_is_refused(self, result: object, pair: Pair) -> None:
+    def test_an_impossible_result_of_read_is_refused(self, result: object, pair: Pair) -> None:
         assert _compiled is not None
         stand_in = type("StandIn", (), {"read": lambda self, size, buffer: result})()
         with pytest.raises((ValueError, OverflowError, TypeError)):
