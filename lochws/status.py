@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class _InvalidCodes:
-    """The attribute `invalid_codes`, made when it is first read, because it has thousands of entries."""
+    """The attribute `invalid_codes`, computed when it is first read, because it has thousands of entries."""
 
     def __get__(self, instance: object, owner: type[Status]) -> frozenset[int]:
         codes = frozenset(code for code in range(5000) if not owner.is_valid(code))

@@ -264,9 +264,9 @@ class WebSocket:
         __doc__ = OptionsDocumentation(__doc__, WebSocketOptions)
 
         def __new__(cls, *args: object, **options: object) -> Self:
-            make = super().__new__  # a mixin may have one
+            make = super().__new__  # a mixin may define its own
             self = make(cls) if make is object.__new__ else make(cls, *args, **options)
-            # A subclass's own __setattr__ may need what its __init__ sets first.
+            # The __setattr__ of a subclass may need attributes that its __init__ sets first.
             object.__setattr__(self, "_lochws", _NotYet(cls))
             return self
 

@@ -17,7 +17,7 @@ import lochws
 
 from .support.seen import PATIENCE
 
-#: Names that are imported, or found out, when they are first used.
+#: Names that are imported or computed when they are first used.
 LAZY = {"Feed", "Governor", "compiled", "connect"}
 NAMES = {
     "Backoff", "Codec", "Counters", "Deflate", "Feed", "Governor", "Rate", "Receipt", "ReceiptState", "State",

@@ -62,7 +62,7 @@ def parts_in_use() -> dict[str, bool]:
 
 
 def are_all_in_use() -> bool:
-    """Return whether any parts can be compiled for this Python, and all of those are in use."""
+    """Return whether parts can be compiled for this Python and all of them are in use."""
     parts = parts_in_use()
     return bool(parts) and all(parts.values())
 

@@ -25,7 +25,7 @@ def attributes_of(
     Args:
         package: the name of the package.
         modules: the module of the package that defines each name, by that name.
-        **computed: for other names, the function that returns the value, each time.
+        **computed: for each other name, a function that returns its value. It is called at each access.
     """
     def get(name: str) -> Any:
         if name in computed:

@@ -246,7 +246,7 @@ def test_room_to_write_is_waited_for_only_while_it_is_needed(
     pauses: bool, logged_tls: ssl.SSLContext, start_peer: StartPeer, keys: Path, ca_file: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Usually there is room: to go on waiting for it would be a busy loop."""
+    """Usually there is room, so waiting for it longer than needed would be a busy loop."""
     monkeypatch.setattr(layered, "MAX_UNSENT", 0)
     for limit in ("TURN_SECONDS", "SHARE_SECONDS"):
         monkeypatch.setattr(layered, limit, PATIENCE)
