@@ -43,6 +43,7 @@ _MESSAGES = frozenset({events.Text, events._EncodedText, events.Binary})
 _MAIL = "mail"
 _ROOT = logging.root
 _NOBODY: frozenset[str] = frozenset()  # Python makes a new one each time
+_NOTHING: Iterator[events.Event] = iter(())
 
 
 class Lines(Protocol):
@@ -137,7 +138,7 @@ class Registry:
         self.coroutines: tuple[tuple[object, Any], ...] = ()
         self._limits: dict[str, RateLimit] = {}  # by the handler's name; the reader's
         self._misled = _NOBODY  # handlers whose coroutines have been reported
-        self._pending: Iterator[events.Event] = iter(())  # what is being dispatched; the reader's
+        self._pending = _NOTHING  # what is being dispatched; the reader's
         self._new: dict[Intake, int] = {}  # intakes that were added meanwhile, and how many events they get
 
     @classmethod
@@ -313,6 +314,7 @@ class Registry:
                         self._returned(only, result)
                 except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
                     self._on_failure(only, event, error)
+        self._pending = _NOTHING  # without a GIL, an iterator keeps its list after the last item
         if before or self._new:
             self._fill_mailboxes(received, before)
 
