@@ -102,7 +102,8 @@ class Pump(Protocol):
             receive_into: receives into a buffer, and perhaps into a second one behind it.
             buffer: the memory for whatever is not part of a large message.
             events: the list to append to.
-            exact: whether `cost` must be exact even for small messages.
+            exact: whether `cost` must be exact even for small messages. It always is if messages may be
+                compressed.
 
         Returns:
             Whether bytes have arrived and all of them belong to messages that the pump has taken and counted.
@@ -220,7 +221,7 @@ class PumpPython:
         self.messages += len(received)
         self.last_message_at = received[-1].received_time
         cost, self.carried = self.carried, 0
-        if exact or cost >= EXACT_BYTES * len(received):
+        if exact or self._inflater is not None or cost >= EXACT_BYTES * len(received):
             cost = max(cost, memory_of(received))
         self.cost = cost + self._event * len(received)
 

@@ -364,8 +364,9 @@ class TestCompressedMessages:
     def test_they_are_taken_and_cost_their_memory(self, make: Make, agreed: DeflateParameters) -> None:
         one = make(inflater=Inflater(agreed))
         for _ in range(2):
-            is_taken, events = receive(one, b"".join(compressed(self.CONTENTS, agreed)))
-            assert is_taken
+            events: list[Event] = []
+            stream = b"".join(compressed(self.CONTENTS, agreed))
+            assert one.receive(Arriving(stream), room(), events, False)
             assert seen(events) == [("text", content.decode()) for content in self.CONTENTS]
             assert one.cost == memory_of(events) + 5 * EVENT_BYTES
             one = make(inflater=Inflater(agreed), as_bytes=True)
