@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from .. import events
 from ..opening.dial import Dialler, Opened
@@ -16,8 +16,9 @@ from ..url import without_secrets
 
 T = TypeVar("T")
 
-#: The callers of the functions that were passed as options, by option.
-UserFunctions = dict[str, Background[Any]]
+#: The callers of the functions that were passed as options, by option. It is not evaluated: `typing` would
+#: keep the class, and with it the whole of lochws, even in a program that has imported lochws anew.
+UserFunctions: TypeAlias = "dict[str, Background[Any]]"
 
 
 class AttemptListener(Protocol):
