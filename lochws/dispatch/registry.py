@@ -138,7 +138,7 @@ class Registry:
         self.coroutines: tuple[tuple[object, Any], ...] = ()
         self._limits: dict[str, RateLimit] = {}  # by the handler's name; the reader's
         self._misled = _NOBODY  # handlers whose coroutines have been reported
-        self._pending = _NOTHING  # what is being dispatched; the reader's
+        self._pending = _NOTHING  # the events that are being dispatched; set by the reader
         self._new: dict[Intake, int] = {}  # intakes that were added meanwhile, and how many events they get
 
     @classmethod

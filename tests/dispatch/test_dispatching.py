@@ -237,7 +237,7 @@ def test_no_reference_is_kept(scene: Scene, dispatch: Dispatch, monkeypatch: pyt
         after = [sys.getrefcount(one) for one in (handler, act, scene.registry, Mine)]
         assert all(abs(one - other) < 100 for one, other in zip(counts, after, strict=True))
         scene.registry.remove(handler)
-    last = Mine()  # and not its class, which Python 3.13 keeps for ever without a GIL
+    last = Mine()  # its class is no use here, since Python 3.13 never frees it without a GIL
     gone = weakref.ref(last)
     dispatch(scene.registry, [last])
     del last
