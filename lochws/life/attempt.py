@@ -16,8 +16,8 @@ from ..url import without_secrets
 
 T = TypeVar("T")
 
-#: The callers of the functions that were passed as options, by option. It is not evaluated: `typing` would
-#: keep the class, and with it the whole of lochws, even in a program that has imported lochws anew.
+#: The callers of the functions that were passed as options, by option. A string, because `typing` caches
+#: evaluated aliases: it would keep the class, and with it a copy of lochws that is no longer used.
 UserFunctions: TypeAlias = "dict[str, Background[Any]]"
 
 

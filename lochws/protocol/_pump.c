@@ -241,7 +241,7 @@ receive_part(Pump *self, PyObject *const *args, const Py_buffer *view, Scan *sca
 {
     Py_ssize_t own = 0, size = usable(self, view->len);
     Py_ssize_t kept = self->kept == NULL ? 0 : PyBytes_GET_SIZE(self->kept);
-    /* If the buffer is smaller than usual, `kept` may leave little room. Then the receiver joins both. */
+    /* A long beginning, or a buffer smaller than usual, leaves little room. Then the receiver joins both. */
     int is_apart = kept > size / 2;
     if (is_apart) {
         kept = 0;

@@ -192,7 +192,7 @@ class PumpPython:
         self.count, self.start, self.stop, self._is_filled = -1, 0, 0, False
         most, used = self._own_room * len(buffer), len(self.kept)
         buffer = buffer[: self._usable(len(buffer))]
-        # If the buffer is smaller than usual, `kept` may leave little room. Then the receiver joins both.
+        # A long beginning, or a buffer smaller than usual, leaves little room. Then the receiver joins both.
         is_apart = used > len(buffer) // 2
         if is_apart:
             used = 0
