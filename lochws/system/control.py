@@ -14,6 +14,7 @@ import _thread
 import os
 import threading
 from collections.abc import Callable
+from operator import methodcaller
 from time import sleep
 from typing import Any
 
@@ -23,6 +24,10 @@ from .reentry import holds_up_others, interrupts_lochws, is_nested
 
 #: Seconds after which a helper thread tries again to start a thread that could not be started.
 RETRY_SECONDS = 0.05
+
+#: Releases a lock however often it was acquired, as `threading.Condition` does to wait. `map` calls it for a
+#: method of a list, so that no signal handler runs between the release and the storing of its result.
+_RELEASE = methodcaller("_release_save")
 
 _lock = reentrant_lock()
 _starting: list[threading.Thread] = []
@@ -85,11 +90,13 @@ def start_thread(thread: threading.Thread) -> None:
     if not is_held():
         thread.start()
         return
-    depth = lock._release_save()  # what `threading.Condition` calls to wait
+    released: list[Any] = []
     try:
+        released.extend(map(_RELEASE, (lock,)))
         thread.start()
     finally:
-        lock._acquire_restore(depth)
+        if released:
+            lock._acquire_restore(*released)
 
 
 def is_starting(thread: threading.Thread) -> bool:

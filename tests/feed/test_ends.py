@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gc
-import socket
 import sys
 import threading
 import weakref
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import lochws
 from lochws import Feed, WebSocketApp, events
 from lochws.errors import WebSocketError
 from lochws.feed.leg import Leg
@@ -20,6 +21,7 @@ from lochws.feed.meter import LegMeter
 from lochws.feed.rivalry import REFUSAL_SECONDS, Rivalry
 from lochws.handlers.subscriptions import Step, Subscriptions
 from lochws.response import Response
+from lochws.system.control import start_thread
 from lochws.testing import ScriptedServer, accept, close, fin, reject, send, wait_for, wait_for_close
 
 from ..support.apps import NEVER
@@ -289,29 +291,47 @@ def test_a_handler_of_batches_may_be_removed_in_the_middle_of_a_batch() -> None:
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # an interrupted call leaves its sockets to gc
 def test_a_feed_is_closed_by_ctrl_c_anywhere_in_its_start() -> None:
-    """Raise in many of the functions that `start` calls: then nothing runs, or it runs and can be stopped."""
+    """Raise at each point of our code in `start` before its first thread runs: the feed can be stopped.
+
+    Python runs signal handlers when a function begins and after a call of one written in C, but not between
+    `__enter__` and the body of `with`, nor right before `__exit__`.
+    """
+    ours = str(Path(lochws.__file__).parent)
     before = threading.active_count()
     with ScriptedServer(STAYS) as server:
-        for number in range(0, 400, 7):
+        number, struck = 0, True
+        while struck:
+            number, struck = number + 1, False
             feed = Feed(WebSocketApp, [server.url])
             count = 0
 
             def trace(frame: Any, kind: str, argument: Any, number: int = number) -> None:
-                nonlocal count
-                count += 1
-                # Python's `socketpair` leaves a descriptor open if it is interrupted after its `detach`.
-                if count >= number and frame.f_code.co_filename != socket.__file__:
+                nonlocal count, struck
+                if frame.f_code is start_thread.__code__:
                     sys.setprofile(None)
+                    return
+                is_point = kind == "call" or (kind == "c_return" and argument.__name__ != "__enter__")
+                count += is_point
+                if is_point and count >= number and frame.f_code.co_filename.startswith(ours):
+                    sys.setprofile(None)
+                    struck = True
                     raise KeyboardInterrupt
 
             try:
+                gc.disable()  # an exception in a finalizer would be lost
                 sys.setprofile(trace)
                 feed.start()
             except KeyboardInterrupt:
                 pass
             finally:
                 sys.setprofile(None)
-            assert feed.stop(PATIENCE)
+                gc.enable()
+            assert feed.stop(PATIENCE), number
+            # An interrupted start leaves nothing behind that would hang the next one.
+            feed = Feed(WebSocketApp, [server.url])
+            feed.start()
+            assert feed.stop(PATIENCE), number
+        assert number > 100
         eventually(lambda: threading.active_count() <= before + 2)
     gc.collect()
 

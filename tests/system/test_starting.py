@@ -11,6 +11,7 @@ import pytest
 from lochws.system import control, waits
 from lochws.system.control import control_lock, is_held, is_starting, start_thread
 
+from ..support.interrupting import interrupt
 from ..support.seen import PATIENCE, in_thread
 
 
@@ -38,6 +39,25 @@ def interrupt_section(function: Callable[[], object]) -> None:
     things = [Finalized(function)]
     module = {"__name__": "lochws.handlers.subscriptions", "lock": control_lock(), "things": things}
     exec("with lock:\n    things.clear()", module)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
+def test_ctrl_c_at_any_point_of_a_start_under_the_lock_leaves_the_lock_as_it_was() -> None:
+    def start() -> None:
+        with control_lock():
+            start_thread(thread)
+            owned.append(is_held())
+
+    point, struck = 0, True
+    while struck:
+        point += 1
+        thread, owned = threading.Thread(target=bool), list[bool]()
+        struck = interrupt(start, point, {control.__file__})
+        assert owned in ([], [True])
+        assert not is_held()
+        if thread.ident is not None:
+            thread.join(PATIENCE)
+    assert point > 3
 
 
 def test_the_finalizer_does_not_wait_for_the_thread() -> None:
