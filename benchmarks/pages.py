@@ -150,7 +150,7 @@ def _performance(results: Results, about: dict[str, str]) -> Iterator[str]:
         "Processor time of the client's process for each message, unless the row says otherwise; less is "
         "better. "
         f"Measured on {about['date']}, on {_machine(about)}, with {', '.join(report.peer_versions(about))}. "
-        "A dash: the client does not do that.",
+        "A dash: the client does not do that, or did not finish.",
         _WIDTH, break_on_hyphens=False,
     )
     yield ""
@@ -182,7 +182,7 @@ def _measured(results: Results, about: dict[str, str]) -> Iterator[str]:
             verdict.text, verdict.target.wanted, report.number(verdict.reached), _range(verdict.rounds),
             f"**{verdict.state}**" if not verdict.is_met else verdict.state,
         )
-    yield "\n## Medians\n\nA dash: the client does not do that.\n"
+    yield "\n## Medians\n\nA dash: the client does not do that, or did not finish.\n"
     clients = [name for name in CLIENTS if any(name in rounds for rounds in results.rounds.values())]
     yield _row("", *clients)
     yield "|---" * (len(clients) + 1) + "|"
