@@ -49,7 +49,7 @@ def round_of(number):
     print((during - before[0]) / number, flush=True)
 round_of(4)  # with what all share
 before.clear()
-for _ in range(3):
+for _ in range(6):
     round_of(count)
 """
 
@@ -110,7 +110,7 @@ def test_an_attempt_takes_little_memory_and_leaves_none(
     try:
         assert program.stdin is not None
         assert program.stdout is not None
-        for number in (4, count, count, count):
+        for number in (4, *[count] * 6):
             assert program.stdout.readline() == "started\n"
             for _ in range(number):
                 assert asked.acquire(timeout=PATIENCE)
@@ -120,10 +120,12 @@ def test_an_attempt_takes_little_memory_and_leaves_none(
     finally:
         program.kill()
         program.communicate()
-    first, second, third = grown[1:]
+    first, _, *later = grown[1:]
     assert 2 < first < most_kib, f"{first:.1f} KiB for each attempt"
-    # A leak of every attempt would make it three times as much; the allocator keeps some.
-    assert third < 2 * first, f"memory is left: {first:.1f}, {second:.1f}, {third:.1f} KiB"
+    # A leak of every attempt would make it three times as much and more. The allocator keeps some, and that
+    # of a Python without a GIL keeps more in some rounds than in others.
+    assert min(later) < 2 * first, f"memory is left: {grown[1:]} KiB"
+
 
 
 @pytest.mark.parametrize("end", ["closed", "too slow", "not TLS"])
