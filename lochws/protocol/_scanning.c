@@ -288,14 +288,14 @@ take(const State *state, PyObject *events, PyObject *received, PyObject *inflate
     return appended < 0 ? -1 : 1;
 }
 
-/* Return the current time, as an object that all events of one scan share, or NULL with an exception. */
+/* Return time.time(), rounded as Python does, as an object that all events of one scan share; NULL with an exception. */
 static PyObject *
 time_in(Scan *scan)
 {
     if (scan->received == NULL) {
         struct timespec now;
         timespec_get(&now, TIME_UTC);
-        scan->received = PyFloat_FromDouble((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+        scan->received = PyFloat_FromDouble((double)((long long)now.tv_sec * 1000000000 + now.tv_nsec) / 1e9);
     }
     return scan->received;
 }

@@ -23,8 +23,6 @@ from ..support.clocks import Shifting
 from ..support.probe import Probe
 from ..support.seen import PATIENCE, await_reports
 
-#: Seconds that nothing in here ever takes.
-
 
 @pytest.fixture
 def loop() -> Iterator[Loop]:
@@ -43,6 +41,11 @@ def wait_once(loop: Loop, limit: float = PATIENCE) -> float:
     began = monotonic()
     loop.turn(until=lambda: False, limit=limit)
     return monotonic() - began
+
+
+def sleeps(loop: Loop) -> bool:
+    """Return whether a turn waits; one may return early if a busy machine has held this thread up."""
+    return any(wait_once(loop, 0.02) >= 0.019 for _ in range(3))
 
 
 def joined(loop: Loop, *probes: Probe) -> None:
@@ -113,7 +116,7 @@ class TestWakingUp:
     def test_a_loop_with_nothing_to_do_sleeps(self, loop: Loop) -> None:
         probe = Probe()
         joined(loop, probe)
-        assert wait_once(loop, 0.02) >= 0.019
+        assert sleeps(loop)
         assert probe.calls == []
 
     def test_what_was_touched_before_the_turn_is_looked_after_without_waiting(self, loop: Loop) -> None:
@@ -275,7 +278,7 @@ class TestFairness:
             assert other.names == ["ready"] * turn
         busy.more = False
         look(loop)
-        assert wait_once(loop, 0.02) >= 0.019
+        assert sleeps(loop)
 
     def test_who_has_more_and_is_ready_is_not_called_twice(self, loop: Loop) -> None:
         probe = Probe()

@@ -106,14 +106,18 @@ def no() -> bool:
 
 class TestTheWait:
     def test_ends_at_its_limit_or_at_the_next_deadline(self, scene: Scene) -> None:
+        turns = 0
         for limit, when in ((0.02, None), (LONG, 0.02), (None, 0.02), (0.02, LONG)):
-            began = monotonic()
-            assert scene.turn.run(no, limit, None if when is None else began + when, False) == []
-            assert scene.turn.due is not None
+            for _ in range(3):  # it may return early if a busy machine has held this thread up
+                began, turns = monotonic(), turns + 1
+                assert scene.turn.run(no, limit, None if when is None else began + when, False) == []
+                assert scene.turn.due is not None
+                if scene.turn.now >= scene.turn.due:
+                    break
             assert began + 0.02 <= scene.turn.due <= scene.turn.now <= monotonic()
             assert not scene.turn.is_asleep
             assert abs(scene.turn.wall - time()) < PATIENCE
-        assert scene.turn.number == 4
+        assert scene.turn.number == turns
 
     def test_is_none_for_a_deadline_that_has_passed(self, scene: Scene) -> None:
         assert scene.turn.run(no, None, 0.0, False) == []
