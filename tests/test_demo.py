@@ -35,8 +35,9 @@ needs_ctrl_c = pytest.mark.skipif(
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the demonstration's prices come ten times as fast."""
+    """Makes the demonstration's prices come ten times as fast, and the machine free to stall."""
     monkeypatch.setattr(demo, "INTERVAL", 0.02)
+    monkeypatch.setattr(demo, "LIMIT", PATIENCE)
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:

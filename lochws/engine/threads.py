@@ -235,13 +235,19 @@ class Threads:
             RuntimeError: no thread can be started.
             OSError: there are no descriptors left.
         """
-        with self._lock:
-            while True:
-                crew = self._crew or self._start()
-                crew.tenants.append(tenant)
-                if self._crew is crew:
-                    return crew
-                crew.tenants.remove(tenant)  # a signal handler has ended the last app, and so the crew
+        crew: Crew | None = None
+        try:
+            with self._lock:
+                while True:
+                    crew = self._crew or self._start()
+                    crew.tenants.append(tenant)
+                    if self._crew is crew:
+                        return crew
+                    crew.tenants.remove(tenant)  # a signal handler has ended the last app, and so the crew
+        except BaseException:  # Ctrl-C: the caller gets no crew that it could detach the app from
+            if crew is not None:
+                self.detach(crew, tenant)
+            raise
 
     def detach(self, crew: Crew, tenant: Tenant) -> None:
         """End an app's use of the threads; the last app ends them. For lochws itself."""
@@ -260,16 +266,18 @@ class Threads:
         clock = self._clock or current()
         crew = Crew(self._name, self._supervisors, clock, self._retire, self._attempts)
         try:
-            crew.reader.start()
-        except BaseException as error:
-            crew.reader.loop.close()
-            if isinstance(error, RuntimeError):
+            try:
+                crew.reader.start()
+            except RuntimeError as error:
+                crew.reader.loop.close()
                 raise with_advice(error) from error.__cause__
-            raise
-        if self._crew is not None:  # a signal handler was here meanwhile
+            if self._crew is not None:  # a signal handler was here meanwhile
+                crew.stop()
+                return self._crew
+            clock.attend(crew)
+        except BaseException:  # Ctrl-C may strike when the reader runs already
             crew.stop()
-            return self._crew
-        clock.attend(crew)
+            raise
         self._crew = crew
         return crew
 

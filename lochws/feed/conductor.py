@@ -60,22 +60,25 @@ class Conductor:
         timing: the keyword arguments of each connection's `start`.
         backoff: the back-off of each copy, or None to give up after the first failure.
         threads: the threads of all connections.
+        crew: those that run.
+        leave: called at the end, when the feed needs the crew no longer.
         registry: the feed's handlers.
         lock: guards `stop`.
         changed: called without the lock when the feed becomes ready and when it ends. Any thread.
     """
 
     def __init__(
-        self, plan: Plan, timing: dict[str, Any], backoff: Backoff | None, threads: Threads,
-        registry: Registry, lock: threading.RLock, changed: Callable[[], object],
+        self, plan: Plan, timing: dict[str, Any], backoff: Backoff | None, threads: Threads, crew: Crew,
+        leave: Callable[[], object], registry: Registry, lock: threading.RLock, changed: Callable[[], object],
     ) -> None:
         self._plan = plan
         self._timing = timing
         self._threads = threads
+        self.crew = crew
+        self._leave = leave
         self._registry = registry
         self._lock = lock
         self._changed = changed
-        self.crew: Crew = threads.attach(self)
         self.outlet = Outlet(registry, plan.on_switch, self.crew.clock, changed)
         self._chooser = UrlChooser(plan.urls, plan.cool_down)
         self._stream = Stream(plan, self.outlet)
@@ -109,7 +112,7 @@ class Conductor:
             leg.close(code, reason)
         self.call_later(0, self._stopping)
 
-    def threads_failed(self, crew: Crew, error: BaseException) -> None:
+    def threads_failed(self) -> None:
         """End the feed after a fatal error in one of its threads. The connections end by themselves."""
         with self._lock:
             self.stop = self.stop or (1001, "")
@@ -163,7 +166,7 @@ class Conductor:
         self._changed()
         for leg in self.legs:
             leg.cancel_timer()
-        self._threads.detach(self.crew, self)
+        self._leave()
 
     # Opening.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from time import monotonic
 from typing import Any, TypeAlias
 from weakref import WeakSet
@@ -12,7 +12,7 @@ from weakref import WeakSet
 from .. import events
 from ..app import WebSocketApp
 from ..dispatch.registry import Registry
-from ..engine.threads import Threads
+from ..engine.threads import Crew, Threads
 from ..errors import WaitFailed, WebSocketError
 from ..life.backoff import Backoff
 from ..life.calls import ScheduledCall
@@ -93,21 +93,34 @@ class FeedLife:
             if self.is_running:
                 raise WebSocketError("already started")
             _prepare_end(self)
-            conductor = Conductor(
-                self._plan, timing, backoff, self.threads, self._registry, self._lock, self._changed
-            )
+            conductor: Conductor | None = None
+            crew = self.threads.attach(self)
             try:
+                conductor = Conductor(
+                    self._plan, timing, backoff, self.threads, crew,
+                    partial(self.threads.detach, crew, self), self._registry, self._lock, self._changed,
+                )
                 if self._was_closed:
                     conductor.close(1000, "goodbye")  # not begun: it might fail before it is closed
                 else:
-                    conductor.call_later(0, lambda: conductor.begin(first))
+                    conductor.call_later(0, partial(conductor.begin, first))
                 if self.is_running:
                     raise WebSocketError("already started")  # by a signal handler
             except BaseException:
-                conductor.finish()
+                if conductor is None:
+                    self.threads.detach(crew, self)
+                else:
+                    conductor.finish()
                 raise
             # No call from here on, so Ctrl-C strikes either before all of it or after.
             self.conductor, self._was_closed = conductor, False
+
+    def threads_failed(self, crew: Crew, error: BaseException) -> None:
+        """End the feed after a fatal error in one of the crew's threads."""
+        with self._lock:  # which `start` holds until its end
+            conductor = self.conductor
+        if conductor is not None and conductor.crew is crew:
+            conductor.threads_failed()
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Stop the feed, with closing handshakes. Code and reason must be valid."""
