@@ -86,7 +86,7 @@ class TestNothingAfterOurCloseFrame:
     def test_threads_that_send_while_another_closes_send_nothing_behind_it(
         self, start_peer: StartPeer
     ) -> None:
-        ends = Ends()
+        ends = Ends(answers=True)
         ws = WebSocket(start_peer(ends).url)
 
         def send() -> None:
@@ -98,7 +98,7 @@ class TestNothingAfterOurCloseFrame:
 
         refused: list[bool] = []
 
-        for event in ws.connect(poll=0.02, ping_rate=0.01, ping_timeout=None, close_timeout=0.3):
+        for event in ws.connect(poll=0.02, ping_rate=0.01, ping_timeout=None, close_timeout=PATIENCE):
             if event.name == "ready":
                 senders = [in_thread(send) for _ in range(4)]
             elif event.name == "poll":

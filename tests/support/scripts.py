@@ -32,10 +32,16 @@ def answer_close(link: Link) -> list[tuple[int, bytes]]:
 
 
 class Ends:
-    """A script that records how the client leaves: its frames, then FIN or a reset."""
+    """A script that records how the client leaves: its frames, then FIN or a reset.
 
-    def __init__(self, *frames: tuple[int, bytes]) -> None:
+    Args:
+        frames: sent first.
+        answers: whether to answer the client's Close frame.
+    """
+
+    def __init__(self, *frames: tuple[int, bytes], answers: bool = False) -> None:
         self._frames = frames
+        self._answers = answers
         self.seen: list[tuple[int, bytes] | str] = []
         self.done = threading.Event()
 
@@ -45,7 +51,9 @@ class Ends:
             for frame in self._frames:
                 link.send_frame(*frame)
             while True:
-                self.seen.append(link.read_frame())
+                self.seen.append(frame := link.read_frame())
+                if self._answers and frame[0] == CLOSE:
+                    link.send_frame(*frame)
         except EOFError:
             self.seen.append("FIN")
         except ConnectionError:
