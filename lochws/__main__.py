@@ -42,26 +42,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _without_click(arguments: Sequence[str]) -> int:
-    """Run the demonstration; for every other command say what to install."""
+    """Run the demonstration; for another command say what to install."""
     from .cli.about import version_text  # noqa: PLC0415  only here
     from .cli.streams import NO_READER, flushed  # noqa: PLC0415
 
-    parser = argparse.ArgumentParser(prog="lochws", description="A WebSocket client for threaded programs.")
-    parser.add_argument("--version", action="version", version=version_text())
-    parser.add_argument(
-        "command",
-        help="demo: an app and a small built-in server that drops the connection once; takes three seconds. "
-        "For the other commands: pip install 'lochws[cli]'.",
-    )
-    parser.add_argument("--serve", action="store_true", help="demo: only serve its feed, until Ctrl-C")
-    parser.add_argument(
-        "--port", type=int, default=8765, help="demo --serve: the port (8765); 0 picks a free one"
-    )
-    parser.add_argument("--color", choices=_COLORS, default="auto", help="demo: when to use color (auto)")
-    options, others = parser.parse_known_args(arguments)
-    if options.command != "demo" or others:
-        print("lochws: this needs click: pip install 'lochws[cli]'", file=sys.stderr)
+    install = "pip install 'lochws[cli]'"
+    named = next((word for word in arguments if not word.startswith("-")), "demo")
+    if named != "demo":
+        command = named if named.isidentifier() else "connect"  # which a URL alone stands for
+        print(f"lochws: {command} needs click, like every command but demo: {install}", file=sys.stderr)
         return 1
+    about = "an app and a small built-in server that drops the connection once; takes three seconds"
+    parser = argparse.ArgumentParser(
+        prog="lochws", description="A WebSocket client for threaded programs.",
+        epilog=f"The other commands need click: {install}",
+    )
+    parser.add_argument("--version", action="version", version=version_text())
+    commands = parser.add_subparsers(metavar="command", required=True)
+    demo_parser = commands.add_parser("demo", help=about, description=f"Run {about}.")
+    demo_parser.add_argument("--serve", action="store_true", help="only serve the feed, until Ctrl-C")
+    demo_parser.add_argument("--port", type=int, default=8765, help="the port of --serve (8765); 0: any")
+    demo_parser.add_argument("--color", choices=_COLORS, default="auto", help="when to use color (auto)")
+    options = parser.parse_args(arguments)
     try:
         code = demo.serve(options.port) if options.serve else demo.run(_COLORS[options.color])
         return flushed(code)

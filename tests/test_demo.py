@@ -147,13 +147,36 @@ def test_without_its_packages_the_demo_says_what_to_install(
     )
 
 
-@pytest.mark.parametrize("arguments", [["connect", "ws://x/"], ["dance"], ["demo", "now"]])
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [(["connect", "ws://x/"], "connect"), (["--debug", "dance"], "dance"), (["ws://u:p@x/"], "connect")],
+)
 def test_without_click_every_other_command_says_what_to_install(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide(monkeypatch, "click")
     assert main(arguments) == 1
-    assert capsys.readouterr().err == "lochws: this needs click: pip install 'lochws[cli]'\n"
+    assert capsys.readouterr().err == (
+        f"lochws: {command} needs click, like every command but demo: pip install 'lochws[cli]'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "shown"),
+    [
+        ("demo now", 2, "unrecognized arguments: now"), ("demo --new", 2, "unrecognized arguments: --new"),
+        ("--debug", 2, "required: command"), ("demo --help", 0, "--serve"), ("--help", 0, "need click: pip"),
+    ],
+)
+def test_without_click_the_demo_has_its_help_and_names_what_it_does_not_know(
+    words: str, code: int, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch, "click")
+    with pytest.raises(SystemExit) as end:
+        main(words.split())
+    output = capsys.readouterr()
+    assert end.value.code == code
+    assert shown in (output.err if code else output.out)
 
 
 def test_the_demo_needs_neither_click_nor_websockets(

@@ -181,7 +181,7 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  one for each way to 
 
 
 #: The sentence for a missing package of the extra.
-MISSING = "this needs {}: pip install 'lochws[cli]'"
+MISSING = "this command needs {}: pip install 'lochws[cli]'"
 
 
 def _report(sentence: str, code: int) -> int:

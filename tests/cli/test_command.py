@@ -151,7 +151,7 @@ def test_a_missing_package_is_named_with_its_extra(
 ) -> None:
     failing(ModuleNotFoundError("No module named 'rich'", name="rich"))
     assert main(["demo"]) == Exit.FAILED
-    assert capsys.readouterr().err == "lochws: this needs rich: pip install 'lochws[cli]'\n"
+    assert capsys.readouterr().err == "lochws: this command needs rich: pip install 'lochws[cli]'\n"
 
 
 def test_ctrl_c_is_silent_and_130(

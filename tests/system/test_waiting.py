@@ -230,6 +230,25 @@ def test_a_wait_releases_the_interpreter_again_although_something_is_always_read
     os.close(timer.descriptor)
 
 
+def test_for_5_ms_after_a_wait_that_kept_the_interpreter_in_vain_none_keeps_it(epoll: select.epoll) -> None:
+    def lasted() -> float:
+        began = monotonic()
+        assert wait(epoll, 0.03, 1) == []
+        return monotonic() - began
+
+    give_up_at = monotonic() + PATIENCE
+    with computing():
+        while True:
+            assert monotonic() < give_up_at
+            wait(epoll, 0.001, 1)  # this notices the delay
+            began = monotonic()
+            if lasted() >= 0.03:
+                continue  # it released the interpreter: on a busy machine, the delay may be long past
+            if lasted() >= 0.03:
+                break
+            assert monotonic() - began > 0.005  # the machine has stalled
+
+
 def test_a_signal_ends_a_wait_that_keeps_the_interpreter(epoll: select.epoll) -> None:
     def handle(_number: int, _frame: FrameType | None) -> None:
         raise _Interrupted
