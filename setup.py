@@ -7,6 +7,7 @@ Python does the same work and passes the same tests. PyPy compiles that Python i
 import os
 import sys
 import sysconfig
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -26,11 +27,11 @@ if os.environ.get("LOCHWS_PURE_PYTHON") != "1" and sys.implementation.name == "c
         extensions.append(Extension("lochws.protocol._inflating", [source], libraries=["z"], optional=True))
         # These hold the GIL. Without one, Python's own calls take 0.75 of the time.
         sources = [f"lochws/system/_{name}.c" for name in ("calls", "dispatch", "turn", "waiting")]
-        headers = [f"lochws/system/_{name}.h" for name in ("calls", "slots", "waiting")]
+        headers = glob("lochws/system/_*.h")
         extensions.append(Extension("lochws.system._calls", sources, depends=headers, optional=True))
-        source = "lochws/connection/_small.c"
-        headers = ["lochws/protocol/_frames.h", "lochws/system/_slots.h"]
-        extensions.append(Extension("lochws.connection._small", [source], depends=headers, optional=True))
+        sources = ["lochws/connection/_small.c", "lochws/connection/_ready.c"]
+        headers += ["lochws/connection/_small.h", "lochws/protocol/_frames.h"]
+        extensions.append(Extension("lochws.connection._small", sources, depends=headers, optional=True))
         source = "lochws/transport/_records.c"
         extensions.append(Extension("lochws.transport._records", [source], optional=True))
 

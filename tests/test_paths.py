@@ -1,4 +1,4 @@
-"""Paths of messages through lochws: files, functions, and moves from one file to another.
+"""Paths of messages through lochws: files and functions.
 
 Counted as the calls of functions in lochws/ on the thread that does the work, in the steady state: the
 connection is open, nothing waits, and one message follows the other with a pause in between.
@@ -42,12 +42,8 @@ class Trail(NamedTuple):
     def functions(self) -> set[tuple[str, str]]:
         return set(self.calls)
 
-    @property
-    def moves(self) -> int:
-        return sum(one[0] != other[0] for one, other in zip(self.calls, self.calls[1:], strict=False))
-
     def __str__(self) -> str:
-        lines = [f"{len(self.files)} files, {len(self.functions)} functions, {self.moves} moves"]
+        lines = [f"{len(self.files)} files, {len(self.functions)} functions"]
         return "\n".join([*lines, *(f"  {file} {function}" for file, function in self.calls)])
 
 
@@ -100,9 +96,8 @@ def test_a_received_text_runs_through_few_files_and_functions(start_peer: StartP
             app.send_text("a message")
             assert app.handled.wait(PATIENCE)
     path = shortest(app.paths[5:])
-    assert len(path.files) <= 3, str(path)
-    assert len(path.functions) <= 4, str(path)
-    assert path.moves <= 3, str(path)
+    assert len(path.files) <= 1, str(path)
+    assert len(path.functions) <= 1, str(path)
 
 
 def test_a_lone_sent_text_runs_through_few_files_and_functions(start_peer: StartPeer) -> None:

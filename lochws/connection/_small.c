@@ -13,7 +13,10 @@
 #include <sys/types.h>
 
 #include "../protocol/_frames.h"
-#include "../system/_slots.h"
+#ifdef __linux__
+#include "../system/_clock.h"
+#endif
+#include "_small.h"
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
@@ -22,34 +25,15 @@
 /* The maximum size of a small message, in bytes. */
 #define SMALL_BYTES 4096
 
-/* The slots, by the class that has them. */
-enum {
-    CORKS, DROP_OFF_LIMIT, DROPPED_OFF, DUE, FAILURE, FOLLOWS, GATHERING, IS_BLOCKED, IS_SHUT, IS_UNSURE, KEYS,
-    LAST_WRITE, LOCK, OUTGOING, SOCKET, TAPS, WRITER, QUEUE_SLOTS
-};
 static const char *const queue_slots[] = {
     "_corks", "_drop_off_limit", "_dropped_off", "_due", "failure", "_follows", "_gathering", "is_blocked",
     "_is_shut", "_is_unsure", "_keys", "_last_write", "_lock", "_outgoing", "_socket", "_taps", "_writer",
-};
-enum {
-    BYTES_SENT, COMPLETED, END, FULL_AT, ITEMS, MESSAGES_SENT, NEXT_OFFSET, PLANS, PREFIX, RAW, REST, SIZE, START,
-    OUTGOING_SLOTS
 };
 static const char *const outgoing_slots[] = {
     "bytes_sent", "_completed", "_end", "_full_at", "items", "messages_sent", "_next_offset", "plans", "_prefix",
     "raw", "rest", "size", "_start",
 };
-enum { BLOCK, POSITION, KEYS_SLOTS };
 static const char *const keys_slots[] = {"block", "position"};
-
-/* The state of one import of the module. Every interpreter and every copy of lochws has its own. */
-typedef struct {
-    PyTypeObject *queue_type, *outgoing_type, *keys_type; /* NULL until configure() */
-    Py_ssize_t queue[QUEUE_SLOTS], outgoing[OUTGOING_SLOTS], keys[KEYS_SLOTS];
-    Py_ssize_t kept_items, gather_bytes;
-    PyObject *monotonic, *fileno;
-    PyObject *locked, *after; /* names of methods */
-} State;
 
 PyDoc_STRVAR(configure_doc,
 "configure(SendQueue, Outgoing, MaskKeys, kept_items, gather_bytes, monotonic, fileno)\n--\n\n"
@@ -113,7 +97,6 @@ number_in(PyObject *value)
     return number;
 }
 
-#define QUEUE(slot) (*slot_at(queue, state->queue[slot]))
 #define OUT(slot) (*slot_at(outgoing, state->outgoing[slot]))
 #define KEY(slot) (*slot_at(keys, state->keys[slot]))
 
@@ -128,6 +111,18 @@ is_idle(const State *state, PyObject *queue, PyObject *outgoing)
            is_a(rest, &PyBytes_Type) && PyBytes_GET_SIZE(rest) == 0;
 }
 
+/* Return the time in monotonic seconds as an object, or NULL with an exception. */
+static PyObject *
+monotonic(const State *state)
+{
+#ifdef __linux__
+    (void)state;
+    return PyFloat_FromDouble(seconds_of(CLOCK_MONOTONIC));
+#else
+    return PyObject_CallNoArgs(state->monotonic);
+#endif
+}
+
 /* Return the seconds from the time in a slot until now; NaN if there is none, perhaps with an exception. */
 static double
 seconds_since(const State *state, PyObject *then)
@@ -135,7 +130,7 @@ seconds_since(const State *state, PyObject *then)
     if (!is_a(then, &PyFloat_Type)) {
         return Py_NAN;
     }
-    PyObject *now = PyObject_CallNoArgs(state->monotonic);
+    PyObject *now = monotonic(state);
     if (now == NULL) {
         return Py_NAN;
     }
@@ -270,7 +265,7 @@ send_alone(const State *state, PyObject *queue, PyObject *message, int first, co
         Py_XDECREF(offset);
     }
     if (result != NULL) {
-        PyObject *now = PyObject_CallNoArgs(state->monotonic);
+        PyObject *now = monotonic(state);
         if (now == NULL) {
             PyErr_Clear(); /* the next message is taken for a lone one, too */
         }
@@ -326,6 +321,8 @@ push_small(PyObject *module, PyObject *const *args, Py_ssize_t count)
 static PyMethodDef methods[] = {
     {"configure", configure, METH_VARARGS, configure_doc},
     {"push_small", (PyCFunction)(void (*)(void))push_small, METH_FASTCALL, push_small_doc},
+    {"configure_ready", configure_ready, METH_VARARGS, configure_ready_doc},
+    {"ready", (PyCFunction)(void (*)(void))call_ready, METH_FASTCALL, ready_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -335,7 +332,12 @@ module_exec(PyObject *module)
     State *state = (State *)PyModule_GetState(module);
     state->locked = PyUnicode_InternFromString("locked");
     state->after = PyUnicode_InternFromString("_after_small");
-    return state->locked == NULL || state->after == NULL ? -1 : 0;
+    state->receive = PyUnicode_InternFromString("receive");
+    state->on_ready = PyUnicode_InternFromString("on_ready");
+    state->received_all = PyUnicode_InternFromString("_after_receiving");
+    state->failed = PyUnicode_InternFromString("_after_error");
+    return state->locked == NULL || state->after == NULL || state->receive == NULL || state->on_ready == NULL ||
+                   state->received_all == NULL || state->failed == NULL ? -1 : 0;
 }
 
 static int
@@ -347,6 +349,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->keys_type);
     Py_VISIT(state->monotonic);
     Py_VISIT(state->fileno);
+    Py_VISIT(state->half_type);
+    Py_VISIT(state->inbox_type);
+    Py_VISIT(state->keepalive_type);
     return 0;
 }
 
@@ -361,6 +366,13 @@ module_clear(PyObject *module)
     Py_CLEAR(state->locked);
     Py_CLEAR(state->fileno);
     Py_CLEAR(state->after);
+    Py_CLEAR(state->half_type);
+    Py_CLEAR(state->inbox_type);
+    Py_CLEAR(state->keepalive_type);
+    Py_CLEAR(state->receive);
+    Py_CLEAR(state->on_ready);
+    Py_CLEAR(state->received_all);
+    Py_CLEAR(state->failed);
     return 0;
 }
 
@@ -383,7 +395,7 @@ static PyModuleDef_Slot module_slots[] = {
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "lochws.connection._small",
-    .m_doc = "The shortest path of a message.",
+    .m_doc = "The shortest paths of small messages, sent and received.",
     .m_size = sizeof(State),
     .m_methods = methods,
     .m_slots = module_slots,

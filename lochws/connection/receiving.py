@@ -26,6 +26,7 @@ from ..protocol.keepalive import Keepalive
 from ..protocol.pump import DEFLATED_READ, EVENT_BYTES, EXACT_BYTES, memory_of
 from ..protocol.receiver import Receiver, Streaming
 from ..protocol.staleness import Staleness
+from ..system.compiled import choose, load
 from ..transport.stream import Stream
 from .history import History
 from .incoming import Handlers, IncomingStreams
@@ -91,9 +92,9 @@ class ReceivingHalf:
 
     __slots__ = (
         "_acknowledged", "_auto_pong", "_codec", "_deflates", "_ends", "_handlers", "_history", "_inbox",
-        "_is_plain", "_is_quick", "_may_be_quick", "_ping_at", "_prepares", "_queue", "_receive_into",
-        "_sending", "_stream", "_streams", "_trace", "at_eof", "heard", "is_paused", "keepalive", "post",
-        "pump", "receiver", "staleness",
+        "_is_plain", "_is_quick", "_may_be_quick", "_ping_at", "_pings_sent", "_prepares", "_queue",
+        "_receive_into", "_sending", "_stream", "_streams", "_trace", "at_eof", "heard", "is_paused",
+        "keepalive", "post", "pump", "receiver", "staleness",
     )
 
     def __init__(
@@ -116,6 +117,7 @@ class ReceivingHalf:
         self._inbox = inbox
         self._sending = sending
         self._queue = sending.queue
+        self._pings_sent = sending.pings_sent
         self._ends = ends
         self._handlers = handlers
         self._trace = trace
@@ -161,20 +163,25 @@ class ReceivingHalf:
             Whether more can be read immediately; None if not and nothing has changed that the loop must know.
             The inbox if, in addition, the reader is to handle its `last` items, which were not posted.
         """
-        queue, inbox = self._queue, self._inbox
+        queue = self._queue
         if not self._is_quick or queue.is_blocked or queue.failure is not None:
             return self._go_on(mask, buffer, now)
         received: list[events.Event] = []
         try:
-            is_taken = self.pump.receive(self._receive_into, buffer, received, inbox.batches)
+            is_taken = self.pump.receive(self._receive_into, buffer, received, self._inbox.batches)
         except OSError as error:
-            if received:
-                self._received(buffer, received, now)
-            return self._has_read(self._stream_ended(error))
+            return self._after_error(error, buffer, received, now)
+        return self._after_receiving(is_taken, buffer, received, now, is_direct)
+
+    def _after_receiving(
+        self, is_taken: bool, buffer: memoryview, received: list[events.Event], now: float, is_direct: bool
+    ) -> bool | Inbox | None:
+        """Process what `on_ready` has received."""
+        inbox = self._inbox
         if not is_taken:
             self._received(buffer, received, now)
             return self._has_read(self._has_more())
-        if self._sending.pings_sent:
+        if self._pings_sent:
             self.note_pings()
         if self.keepalive.waiting_since is not None:
             self.keepalive.received(now)
@@ -188,6 +195,14 @@ class ReceivingHalf:
         elif is_done:
             return None
         return self._has_read(self._has_more())
+
+    def _after_error(
+        self, error: OSError, buffer: memoryview, received: list[events.Event], now: float
+    ) -> bool | None:
+        """End reading because of an error in `on_ready`, which may have received something before."""
+        if received:
+            self._received(buffer, received, now)
+        return self._has_read(self._stream_ended(error))
 
     def _go_on(self, mask: int, buffer: memoryview, now: float) -> bool | None:
         """Do the same as `on_ready` in any state, and for connections with special options."""
@@ -248,7 +263,7 @@ class ReceivingHalf:
 
     def note_pings(self) -> None:
         """Record the user's pings that were sent since the last call."""
-        sent = self._sending.pings_sent
+        sent = self._pings_sent
         if sent and self.keepalive.waiting_since is None:
             self.wait_begins()
         while sent:
@@ -319,7 +334,7 @@ class ReceivingHalf:
             if pump.count == 0:
                 self._stream_ended(None)
             return None  # a stream may end its part of the turn early, without having produced any data yet
-        if self._sending.pings_sent:
+        if self._pings_sent:
             self.note_pings()
         was_done, counted = receiver.done, len(received)
         receiver.receive(room[pump.start : pump.stop], received)
@@ -459,3 +474,14 @@ class ReceivingHalf:
 def _last_message(received: Sequence[events.Event]) -> events.Event:
     """Return the last text or binary message; there is one."""
     return next(event for event in reversed(received) if not isinstance(event, (events.Ping, events.Pong)))
+
+
+def _load() -> Callable[..., bool | Inbox | None]:
+    module = load("small messages")
+    if module is not None:
+        module.configure_ready(ReceivingHalf, Inbox, Keepalive)
+    return choose(module, "ready", ReceivingHalf.on_ready)
+
+
+#: Takes a half and the arguments of its `on_ready`.
+on_ready = _load()

@@ -1071,7 +1071,7 @@ class SendQueue:
 
 
 def _load() -> PushSmall | None:
-    module = load("small sends")
+    module = load("small messages")
     if not isinstance(monotonic, BuiltinFunctionType):
         return None  # a test's clock: while it runs, other threads may, too
     if module is not None:

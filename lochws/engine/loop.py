@@ -108,6 +108,7 @@ class Loop:
     Attributes:
         baton: the lock whose holder may call `turn`.
         mail: the inboxes that have something to deliver. Any thread appends, the reader takes.
+        quick_turn: called with this loop, which it has no reference to; does what `turn(None)` does.
     """
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
@@ -133,8 +134,10 @@ class Loop:
         # Alarms are only needed beside the machine's clock.
         poll = self._poller.poll if clock is SYSTEM else self._poll_until_alarm
         self._turn = new_turn(
-            self._poller, poll, clock, self.mail, self._touched, self._added, self._watched, self._buffer
+            self._poller, poll, clock, self.mail, self._touched, self._added, self._again, self._timers,
+            self._watched, self._buffer
         )
+        self.quick_turn = self._turn.turn
         self._suspensions = SuspensionDetector(self._turn.now, self._turn.wall)
         self._alarmed: Channel | None = None  # set by `set_alarm`, with the next
         self._alarm_at: float | None = None
@@ -211,18 +214,19 @@ class Loop:
             self._admit(self._monotonic())
         again: dict[Channel, None] | None = None
         if self._again:
-            again, self._again, limit = self._again, {}, 0.0
+            again, limit = self._again.copy(), 0.0
+            self._again.clear()
         ready = self._turn.run(until, limit, self._timers.next, again is not None)
         if ready is None or isinstance(ready, Inbox):
             return ready
-        self._act(ready, again or {})
+        self._act(ready, again)
         return None
 
     def _act(
-        self, ready: list[tuple[int, int]] | tuple[Any, object], again: dict[Channel, None]
+        self, ready: list[tuple[int, int]] | tuple[Any, object], again: dict[Channel, None] | None = None
     ) -> None:
         """Call the channels that are ready and those that have more to do, and run the timers."""
-        turn = self._turn
+        turn, again = self._turn, again or {}
         now, buffer = turn.now, self._buffer
         if isinstance(ready, tuple):
             channel, result = ready
@@ -344,7 +348,8 @@ class Loop:
         self.baton = threading.Lock()
         self._poller.close()
         self._pipe.reset_after_fork()
-        self._again, self._registered = {}, {}
+        self._registered = {}
+        self._again.clear()
         self._watched.clear()
         self._timers = Timers()
         self._alarmed = self._alarm_at = None

@@ -133,7 +133,8 @@ class Reader:
 
     def _run(self) -> None:
         loop = self.loop
-        while True:  # Python 3.11 would not specialize the code of a loop with a condition
+        turn = loop.quick_turn  # Python 3.11 does not specialize the call of an attribute that is no method
+        while True:  # nor the code of a loop with a condition
             if self._error is not None or (self._stopping and not (loop.mail or loop.has_channels)):
                 break
             baton = loop.baton
@@ -141,7 +142,7 @@ class Reader:
                 self._take_baton()
             first = None
             try:
-                first = loop.turn(None)
+                first = turn(loop)
             except BaseException as error:  # noqa: BLE001  it ends all channels
                 self.fail(error)
             finally:
@@ -218,8 +219,9 @@ class Reader:
         if not self.is_watched:
             self._have_it_watched()
         if first is not None:
+            handle = first.handle  # as above
             try:
-                first.handle(first.last)
+                handle(first.last)
             except BaseException as error:  # noqa: BLE001  it is reported, as below
                 report(logging.ERROR, "unexpected error while delivering events", error=error)
             first.last = ()

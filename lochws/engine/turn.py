@@ -17,10 +17,18 @@ from ..system.compiled import choose
 from ..system.waits import LONGEST_SECONDS
 from .inbox import Inbox
 from .poller import EpollPoller, Poller
+from .timers import Timers
 
 #: If the two clocks diverge by this much between two turns, or a wait ends this late, in seconds, the loop
 #: checks for a suspension.
 SUSPICIOUS_SECONDS = 1.0
+
+
+class TurnsLoop(Protocol):
+    """The loop that a turn belongs to."""
+
+    def turn(self, until: None, /) -> Inbox | None:
+        """Do whatever a turn of the reader has to do."""
 
 
 class Turn(Protocol):
@@ -70,6 +78,9 @@ class Turn(Protocol):
             descriptors that are ready, with their events, as `Poller.poll` returns them. If the result is a
             pair or a list, timers may be due.
         """
+
+    def turn(self, loop: TurnsLoop, /) -> Inbox | None:
+        """Do what `loop.turn(None)` does. Most turns of a reader need nothing else of the loop."""
 
 
 class TurnPython:
@@ -129,6 +140,10 @@ class TurnPython:
                     return self._call(channel, until is None, when is not None and when <= now, has_more)
         return ready
 
+    def turn(self, loop: TurnsLoop, /) -> Inbox | None:
+        """Do what `loop.turn(None)` does."""
+        return loop.turn(None)
+
     def _call(
         self, channel: Any, is_reader: bool, is_due: bool, has_more: bool
     ) -> list[tuple[int, int]] | tuple[Any, object] | Inbox | None:
@@ -149,9 +164,21 @@ _Turn: Callable[..., Turn] | None = choose(syscalls.twins, "Turn", None)
 
 def new_turn(
     poller: Poller, poll: Callable[[float | None, int], list[tuple[int, int]]], clock: Clock, mail: Sized,
-    touched: Sized, added: Sized, watched: dict[int, Any], buffer: memoryview,
+    touched: Sized, added: Sized, again: dict[Any, None], timers: Timers[Any], watched: dict[int, Any],
+    buffer: memoryview,
 ) -> Turn:
-    """Return the turn of a loop that waits by `poll`. All other arguments are those of `TurnPython`."""
+    """Return the turn of a loop.
+
+    Args:
+        poller: the loop's poller.
+        poll: waits for descriptors, as `Poller.poll` does.
+        again: the channels that have more to do immediately.
+        timers: the loop's timers.
+        clock, mail, touched, added, watched, buffer: see `TurnPython`.
+    """
     if _Turn is not None and clock is SYSTEM and type(poller) is EpollPoller:
-        return _Turn(poller.epoll, mail, touched, added, watched, buffer, LONGEST_SECONDS, SUSPICIOUS_SECONDS)
+        return _Turn(
+            poller.epoll, mail, touched, added, again, timers, watched, buffer, LONGEST_SECONDS,
+            SUSPICIOUS_SECONDS,
+        )
     return TurnPython(poll, clock, mail, touched, added, watched, buffer)

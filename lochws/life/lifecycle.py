@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
+from types import MethodType
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import events
@@ -273,7 +274,7 @@ class Lifecycle:
             pool = self.threads or Threads.private(name)
             crew = pool.attach(self)
             try:
-                inbox = Inbox(partial(dispatch, self._handlers), crew.reader.loop.notify)
+                inbox = Inbox(MethodType(dispatch, self._handlers), crew.reader.loop.notify)
                 is_shared = self.threads is not None
                 retries = Retries(backoff, is_shared=is_shared) if backoff is not None else None
                 clock, past = crew.clock, Past()

@@ -27,6 +27,11 @@ class Keepalive:
         waiting_since: when the first ping was sent since the last byte arrived, or None.
     """
 
+    __slots__ = (
+        "_count", "_limit", "_next_ping", "_outstanding", "_paused", "_rate", "_salt", "_start", "latency",
+        "waiting_since",
+    )
+
     def __init__(
         self, ping_rate: float, ping_limit: float, random: Callable[[int], bytes] = os.urandom
     ) -> None:

@@ -213,6 +213,7 @@ static const struct {
     size_t offset;
 } names[] = {
     {"fileno", offsetof(State, fileno)}, {"on_ready", offsetof(State, on_ready)},
+    {"turn", offsetof(State, turn)}, {"_act", offsetof(State, act)}, {"next", offsetof(State, next)},
     {"dispatch_all", offsetof(State, dispatch_all)}, {"_fill_mailboxes", offsetof(State, fill)},
     {"level", offsetof(State, level)}, {"_returned", offsetof(State, returned)},
 };

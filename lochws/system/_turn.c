@@ -11,14 +11,15 @@
 #include <stddef.h>
 #include <structmember.h>
 #include <sys/epoll.h>
-#include <time.h>
 
 #include "_calls.h"
+#include "_clock.h"
 #include "_waiting.h"
 
 typedef struct {
     PyObject_HEAD
-    PyObject *epoll, *mail, *touched, *added, *watched, *buffer;
+    PyObject *fileno;           /* the method of the epoll object */
+    PyObject *mail, *touched, *added, *again, *timers, *watched, *buffer;
     double longest;             /* seconds of a wait at most */
     double suspicious;          /* seconds of a delay that may be a suspension */
     double due;                 /* when the wait ends at the latest; negative for never */
@@ -29,32 +30,27 @@ typedef struct {
     char is_asleep, is_ending, is_suspicious;
 } Turn;
 
-/* Return the same number as time.monotonic() or time.time(). */
-static double
-seconds_of(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (double)((long long)now.tv_sec * 1000000000 + now.tv_nsec) / 1e9;
-}
-
 static PyObject *
 turn_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
-    PyObject *epoll, *mail, *touched, *added, *watched, *buffer;
+    PyObject *epoll, *mail, *touched, *added, *again, *timers, *watched, *buffer;
     double longest, suspicious;
-    if (!PyArg_ParseTuple(args, "OOOOO!Odd:Turn", &epoll, &mail, &touched, &added, &PyDict_Type, &watched, &buffer,
-                          &longest, &suspicious)) {
+    if (!PyArg_ParseTuple(args, "OOOOO!OO!Odd:Turn", &epoll, &mail, &touched, &added, &PyDict_Type, &again, &timers,
+                          &PyDict_Type, &watched, &buffer, &longest, &suspicious)) {
         return NULL;
     }
-    Turn *self = (Turn *)type->tp_alloc(type, 0);
+    PyObject *fileno = PyObject_GetAttrString(epoll, "fileno");
+    Turn *self = fileno == NULL ? NULL : (Turn *)type->tp_alloc(type, 0);
     if (self == NULL) {
+        Py_XDECREF(fileno);
         return NULL;
     }
-    self->epoll = Py_NewRef(epoll);
+    self->fileno = fileno;
     self->mail = Py_NewRef(mail);
     self->touched = Py_NewRef(touched);
     self->added = Py_NewRef(added);
+    self->again = Py_NewRef(again);
+    self->timers = Py_NewRef(timers);
     self->watched = Py_NewRef(watched);
     self->buffer = Py_NewRef(buffer);
     self->longest = longest;
@@ -70,10 +66,12 @@ static int
 turn_traverse(Turn *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->epoll);
+    Py_VISIT(self->fileno);
     Py_VISIT(self->mail);
     Py_VISIT(self->touched);
     Py_VISIT(self->added);
+    Py_VISIT(self->again);
+    Py_VISIT(self->timers);
     Py_VISIT(self->watched);
     Py_VISIT(self->buffer);
     return 0;
@@ -82,10 +80,12 @@ turn_traverse(Turn *self, visitproc visit, void *arg)
 static int
 turn_clear(Turn *self)
 {
-    Py_CLEAR(self->epoll);
+    Py_CLEAR(self->fileno);
     Py_CLEAR(self->mail);
     Py_CLEAR(self->touched);
     Py_CLEAR(self->added);
+    Py_CLEAR(self->again);
+    Py_CLEAR(self->timers);
     Py_CLEAR(self->watched);
     Py_CLEAR(self->buffer);
     return 0;
@@ -149,9 +149,9 @@ timeout_of(Turn *self, PyObject *limit, PyObject *when)
 /* Wait until descriptors are ready, until `due`, or until a signal was handled. Return the number of descriptors, or
  * -1 with an exception. */
 static int
-wait_for(Turn *self, const State *state)
+wait_for(Turn *self)
 {
-    PyObject *number = PyObject_CallMethodNoArgs(self->epoll, state->fileno); /* ValueError if it is closed */
+    PyObject *number = PyObject_CallNoArgs(self->fileno); /* ValueError if it is closed */
     int descriptor = number == NULL ? -1 : (int)PyLong_AsLong(number), count, error;
     Py_XDECREF(number);
     Py_ssize_t most = PyDict_GET_SIZE(self->watched) + 1;
@@ -209,35 +209,28 @@ call_channel(Turn *self, const State *state, PyObject *channel, int is_reader, P
     return is_due ? (Py_DECREF(result), PyList_New(0)) : result;
 }
 
-PyDoc_STRVAR(run_doc,
-"run(until, limit, when, has_more)\n--\n\n"
-"Wait, and call the channel that is ready if it is the only one.");
-
+/* See Turn.run. */
 static PyObject *
-turn_run(Turn *self, PyObject *const *args, Py_ssize_t count)
+run(Turn *self, PyObject *until, PyObject *limit, PyObject *when, int has_more)
 {
     const State *state = PyType_GetModuleState(Py_TYPE(self));
-    if (count != 4) {
-        PyErr_SetString(PyExc_TypeError, "run(until, limit, when, has_more)");
-        return NULL;
-    }
     if (self->watched == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "run: the turn has been collected");
         return NULL;
     }
     self->now = seconds_of(CLOCK_MONOTONIC);
-    double timeout = timeout_of(self, args[1], args[2]);
+    double timeout = timeout_of(self, limit, when);
     if (timeout == -2.0) {
         return NULL;
     }
     self->number++;
     self->due = timeout < 0.0 ? -1.0 : self->now + timeout;
     self->is_asleep = 1; /* before the deques are checked */
-    int over = is_over(self, args[0]);
+    int over = is_over(self, until);
     if (over > 0) {
         self->due = self->now;
     }
-    int ready = over < 0 ? -1 : wait_for(self, state);
+    int ready = over < 0 ? -1 : wait_for(self);
     self->is_asleep = 0;
     if (ready < 0) {
         return NULL;
@@ -255,7 +248,7 @@ turn_run(Turn *self, PyObject *const *args, Py_ssize_t count)
         Py_XDECREF(descriptor);
         if (channel != NULL) {
             Py_INCREF(channel);
-            PyObject *result = call_channel(self, state, channel, args[0] == Py_None, args[2], args[3] == Py_True);
+            PyObject *result = call_channel(self, state, channel, until == Py_None, when, has_more);
             Py_DECREF(channel);
             return result;
         }
@@ -275,6 +268,41 @@ turn_run(Turn *self, PyObject *const *args, Py_ssize_t count)
     return descriptors;
 }
 
+PyDoc_STRVAR(run_doc,
+"run(until, limit, when, has_more)\n--\n\n"
+"Wait, and call the channel that is ready if it is the only one.");
+
+static PyObject *
+turn_run(Turn *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 4) {
+        PyErr_SetString(PyExc_TypeError, "run(until, limit, when, has_more)");
+        return NULL;
+    }
+    return run(self, args[0], args[1], args[2], args[3] == Py_True);
+}
+
+PyDoc_STRVAR(turn_doc,
+"turn(loop)\n--\n\n"
+"Do what `loop.turn(None)` does. Python code runs only if there is more to do than to call one channel.");
+
+static PyObject *
+turn_turn(Turn *self, PyObject *loop)
+{
+    const State *state = PyType_GetModuleState(Py_TYPE(self));
+    int is_filled = self->watched == NULL || PyDict_GET_SIZE(self->again) ? 1 : is_any_filled(self->touched, self->added);
+    if (is_filled) {
+        return is_filled < 0 ? NULL : PyObject_CallMethodOneArg(loop, state->turn, Py_None);
+    }
+    PyObject *when = PyObject_GetAttr(self->timers, state->next);
+    PyObject *result = when == NULL ? NULL : run(self, Py_None, Py_None, when, 0);
+    Py_XDECREF(when);
+    if (result != NULL && (PyList_CheckExact(result) || PyTuple_CheckExact(result))) {
+        Py_SETREF(result, PyObject_CallMethodOneArg(loop, state->act, result));
+    }
+    return result;
+}
+
 static PyObject *
 turn_due(Turn *self, void *Py_UNUSED(nothing))
 {
@@ -286,6 +314,7 @@ turn_due(Turn *self, void *Py_UNUSED(nothing))
 
 static PyMethodDef turn_methods[] = {
     {"run", (PyCFunction)(void (*)(void))turn_run, METH_FASTCALL, run_doc},
+    {"turn", (PyCFunction)turn_turn, METH_O, turn_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -22,7 +22,7 @@ _PARTS = {
     "protocol": ("protocol", "_compiled"),
     "inflating": ("protocol", "_inflating"),
     "system calls": ("system", "_calls"),
-    "small sends": ("connection", "_small"),
+    "small messages": ("connection", "_small"),
     "TLS records": ("transport", "_records"),
 }
 

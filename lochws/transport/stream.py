@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import MethodType
 from typing import Any, NamedTuple
 
 from ..system import forks
@@ -103,7 +104,7 @@ class Stream:
 
     def receiver(self) -> Callable[..., int | None]:
         """Return a function that does the same as `receive_into`, with as few calls as possible."""
-        return partial(self._receive_into, self._sock) if type(self) is Stream else self.receive_into
+        return MethodType(self._receive_into, self._sock) if type(self) is Stream else self.receive_into
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Hand bytes to the kernel. May be called from any thread; never blocks.

@@ -22,6 +22,7 @@ from lochws.clock import SYSTEM
 from lochws.engine import turn as module
 from lochws.engine.inbox import Inbox
 from lochws.engine.poller import EpollPoller
+from lochws.engine.timers import Timers
 from lochws.engine.turn import Turn, TurnPython, new_turn
 from lochws.system import syscalls
 
@@ -66,14 +67,16 @@ class Scene:
         self.mail: deque[Any] = deque()
         self.touched: deque[Any] = deque()
         self.added: deque[Any] = deque()
+        self.again: dict[Any, None] = {}
+        self.timers: Timers[Any] = Timers()
         self.watched: dict[int, Any] = {}
         self.buffer = memoryview(bytearray(10))
         self.channels: list[Channel] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "_Turn", None if twin == "python" else COMPILED)
             self.turn: Turn = new_turn(
-                self.poller, self.poller.poll, SYSTEM, self.mail, self.touched, self.added, self.watched,
-                self.buffer
+                self.poller, self.poller.poll, SYSTEM, self.mail, self.touched, self.added, self.again,
+                self.timers, self.watched, self.buffer
             )
 
     def channel(self, result: Any = None, *, is_ready: bool = True) -> Channel:
@@ -301,6 +304,89 @@ class TestAChannel:
             assert gone() is None
 
 
+class Loop:
+    """Notes what a turn has left for it to do."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self.acted: list[Any] = []
+        self.begun: list[Any] = []
+
+    def turn(self, until: None) -> Inbox | None:
+        scene = self._scene
+        for kind in ("added", "touched", "again"):
+            if getattr(scene, kind):
+                self.begun.append(kind)
+                getattr(scene, kind).clear()
+        result = scene.turn.run(until, 0.0 if self.begun else None, scene.timers.next, False)
+        if result is None or isinstance(result, Inbox):
+            return result
+        self._act(result)
+        return None
+
+    def _act(self, ready: Any) -> None:
+        self.acted.append(ready)
+
+
+class TestTheTurnOfAReader:
+    """The compiled twin calls the loop only if it has to; the results are the same."""
+
+    def test_calls_a_channel_that_is_ready(self, scene: Scene) -> None:
+        loop, channel = Loop(scene), scene.channel()
+        assert scene.turn.turn(loop) is None
+        assert len(channel.calls) == 1
+        assert loop.acted == loop.begun == []
+
+    def test_returns_an_inbox(self, scene: Scene) -> None:
+        inbox = Inbox(lambda _: None, lambda _: None)
+        scene.channel(inbox)
+        assert scene.turn.turn(Loop(scene)) is inbox
+
+    def test_leaves_what_a_channel_returned_or_raised_to_the_loop(self, scene: Scene) -> None:
+        loop, error = Loop(scene), ZeroDivisionError()
+        channel = scene.channel(True)
+        assert scene.turn.turn(loop) is None
+        channel.result = error
+        assert scene.turn.turn(loop) is None
+        assert loop.acted == [(channel, True), (channel, error)]
+
+    def test_leaves_several_channels_to_the_loop(self, scene: Scene) -> None:
+        loop, channels = Loop(scene), [scene.channel() for _ in range(3)]
+        assert scene.turn.turn(loop) is None
+        assert [len(ready) for ready in loop.acted] == [3]
+        assert not any(channel.calls for channel in channels)
+
+    def test_ends_at_the_next_deadline(self, scene: Scene) -> None:
+        loop = Loop(scene)
+        scene.timers.set(object(), monotonic() + 0.02, monotonic())
+        assert scene.timers.next is not None
+        assert scene.turn.turn(loop) is None
+        assert loop.acted == [[]]
+        assert scene.turn.now >= scene.timers.next
+
+    @pytest.mark.parametrize("kind", ["added", "touched", "again"])
+    def test_begins_with_what_waits(self, scene: Scene, kind: str) -> None:
+        loop, waiting = Loop(scene), getattr(scene, kind)
+        waiting.update({0: None}) if kind == "again" else waiting.append(0)
+        assert scene.turn.turn(loop) is None
+        assert loop.begun == [kind]
+
+    def test_passes_on_what_the_loop_raises(self, scene: Scene) -> None:
+        class Failing(Loop):
+            def _act(self, ready: Any) -> None:
+                raise KeyError(ready)
+
+        scene.channel(True)
+        with pytest.raises(KeyError):
+            scene.turn.turn(Failing(scene))
+
+    def test_of_something_else_is_an_error(self, scene: Scene) -> None:
+        scene.added.append(0)
+        wrong: Any = object()
+        with pytest.raises(AttributeError):
+            scene.turn.turn(wrong)
+
+
 def test_a_turn_in_a_cycle_is_collected() -> None:
     for twin in TWINS:
         one = Scene(twin)
@@ -321,5 +407,5 @@ def test_another_clock_or_poller_has_the_twin_in_python() -> None:
     with closing(EpollPoller()) as poller:
         clock: Any = OtherClock()
         for one in (clock, SYSTEM):
-            turn = new_turn(poller, poller.poll, one, [], [], [], {}, memoryview(bytearray(1)))
+            turn = new_turn(poller, poller.poll, one, [], [], [], {}, Timers(), {}, memoryview(bytearray(1)))
             assert isinstance(turn, TurnPython) == (one is clock or module._Turn is None)

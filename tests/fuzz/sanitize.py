@@ -21,7 +21,7 @@ EXTENSIONS = {
     "lochws/protocol/_compiled": "lochws/protocol/_[!i]*.c",
     "lochws/protocol/_inflating": "lochws/protocol/_inflating.c",
     "lochws/system/_calls": "lochws/system/_*.c",
-    "lochws/connection/_small": "lochws/connection/_small.c",
+    "lochws/connection/_small": "lochws/connection/_*.c",
     "lochws/transport/_records": "lochws/transport/_records.c",
 }
 #: What runs the compiled part on known inputs: its twins' tests, those of their users, and the corpus.
@@ -32,7 +32,8 @@ TESTS = [
     "tests/system/test_waiting.py", "tests/engine/test_turn.py", "tests/dispatch/test_dispatching.py",
     "tests/fuzz/test_corpus.py", "tests/fuzz/test_connection.py", "tests/protocol/test_utf8.py",
     "tests/protocol/test_large_text.py", "tests/protocol/test_deflate.py",
-    "tests/connection/test_small_sends.py", "tests/transport/test_records.py",
+    "tests/connection/test_small_sends.py", "tests/connection/test_ready.py",
+    "tests/transport/test_records.py",
 ]
 #: What measures memory, of which the sanitizers need a multiple.
 LEFT_OUT = [

@@ -48,7 +48,7 @@ def test_with_the_variable_every_twin_is_the_one_in_python() -> None:
 )
 def test_without_it_every_twin_is_the_compiled_one() -> None:
     parts, names = run("")
-    others = {"system calls": True, "small sends": True, "TLS records": True}
+    others = {"system calls": True, "small messages": True, "TLS records": True}
     assert parts == {"protocol": True, "inflating": load("inflating") is not None, **others}
     assert names == ["Payload", "Pump", "build_frame", "measure", "pack", "receive_into", "scan", "send"]
 
@@ -67,7 +67,8 @@ def test_the_system_calls_are_a_compiled_part_only_where_there_is_a_gil_to_hold(
 @pytest.mark.parametrize(
     ("system", "implementation", "has_gil", "parts"),
     [
-        ("posix", "cpython", True, {"protocol", "inflating", "system calls", "small sends", "TLS records"}),
+        ("posix", "cpython", True,
+         {"protocol", "inflating", "system calls", "small messages", "TLS records"}),
         ("posix", "cpython", False, {"protocol"}),
         ("nt", "cpython", True, {"protocol"}),
         ("posix", "pypy", True, set()),
