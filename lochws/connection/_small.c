@@ -1,4 +1,4 @@
-/* The shortest path of a message: a small one joins those that gather, or is framed, masked and sent.
+/* The shortest path of a message: it joins those that gather or wait, or, if it is small, is framed, masked and sent.
  *
  * `push_small` reads and writes the slots of a SendQueue, its Outgoing and its MaskKeys. No Python code runs
  * between its checks and its records, and the GIL is held throughout: while nothing holds the queue's lock,
@@ -26,26 +26,27 @@
 #define SMALL_BYTES 4096
 
 static const char *const queue_slots[] = {
-    "_corks", "_drop_off_limit", "_dropped_off", "_due", "failure", "_follows", "_gathering", "is_blocked",
-    "_is_shut", "_is_unsure", "_keys", "_last_write", "_lock", "_outgoing", "_socket", "_taps", "_writer",
+    "_asked", "_corks", "_drop_off_limit", "_dropped_off", "_due", "failure", "_follows", "_gather_bytes", "_gathering",
+    "is_blocked", "_is_shut", "_is_unsure", "_keys", "_last_write", "_limit", "_lock", "_outgoing", "_plain_bytes",
+    "_socket", "_taps", "_writer",
 };
 static const char *const outgoing_slots[] = {
-    "bytes_sent", "_completed", "_end", "_full_at", "items", "messages_sent", "_next_offset", "plans", "_prefix",
+    "bytes_sent", "_completed", "_end", "extra", "_full_at", "items", "messages_sent", "_next_offset", "plans", "_prefix",
     "raw", "rest", "size", "_start",
 };
 static const char *const keys_slots[] = {"block", "position"};
 
 PyDoc_STRVAR(configure_doc,
-"configure(SendQueue, Outgoing, MaskKeys, kept_items, gather_bytes, monotonic, fileno)\n--\n\n"
-"Set the classes whose slots push_small() uses, the two limits that it keeps to, and the functions that it calls.");
+"configure(SendQueue, Outgoing, MaskKeys, kept_items, monotonic, fileno)\n--\n\n"
+"Set the classes whose slots push_small() uses, a limit that it keeps to, and the functions that it calls.");
 
 static PyObject *
 configure(PyObject *module, PyObject *args)
 {
     State *state = (State *)PyModule_GetState(module), new = *state, old = *state;
     PyTypeObject *meta = &PyType_Type;
-    if (!PyArg_ParseTuple(args, "O!O!O!nnOO:configure", meta, &new.queue_type, meta, &new.outgoing_type, meta,
-                          &new.keys_type, &new.kept_items, &new.gather_bytes, &new.monotonic, &new.fileno) ||
+    if (!PyArg_ParseTuple(args, "O!O!O!nOO:configure", meta, &new.queue_type, meta, &new.outgoing_type, meta,
+                          &new.keys_type, &new.kept_items, &new.monotonic, &new.fileno) ||
         !find_slots(new.queue_type, queue_slots, new.queue, QUEUE_SLOTS) ||
         !find_slots(new.outgoing_type, outgoing_slots, new.outgoing, OUTGOING_SLOTS) ||
         !find_slots(new.keys_type, keys_slots, new.keys, KEYS_SLOTS)) {
@@ -145,23 +146,66 @@ hand_over(const State *state, PyObject *queue, PyObject *message, Py_ssize_t siz
 {
     PyObject *dropped_off = QUEUE(DROPPED_OFF);
     Py_ssize_t count = is_a(dropped_off, &PyList_Type) ? PyList_GET_SIZE(dropped_off) : PY_SSIZE_T_MAX;
-    if (count >= number_in(QUEUE(DROP_OFF_LIMIT)) || (count + 1) * size > state->gather_bytes ||
+    if (count >= number_in(QUEUE(DROP_OFF_LIMIT)) || (count + 1) * size > number_in(QUEUE(GATHER_BYTES)) ||
         !(seconds_since(state, QUEUE(DUE)) <= 0.0)) {
         return PyErr_Occurred() ? -1 : 0;
     }
     return PyList_Append(dropped_off, message) < 0 ? -1 : 1;
 }
 
+/* Return whether nothing holds the queue's lock. There may be an exception if not. */
+static int
+is_unlocked(const State *state, PyObject *queue)
+{
+    PyObject *is_locked = PyObject_CallMethodNoArgs(QUEUE(LOCK), state->locked);
+    Py_XDECREF(is_locked);
+    return is_locked == Py_False;
+}
+
 /* Return the descriptor to send to; -1, perhaps with an exception, if the lock is held or the socket closed. */
 static int
 descriptor_of(const State *state, PyObject *queue)
 {
-    PyObject *is_locked = PyObject_CallMethodNoArgs(QUEUE(LOCK), state->locked);
-    PyObject *number = is_locked == Py_False ? PyObject_CallOneArg(state->fileno, QUEUE(SOCKET)) : NULL;
+    PyObject *number = is_unlocked(state, queue) ? PyObject_CallOneArg(state->fileno, QUEUE(SOCKET)) : NULL;
     int descriptor = (int)number_in(number);
-    Py_XDECREF(is_locked);
     Py_XDECREF(number);
     return descriptor;
+}
+
+/* Queue a message of any size if that is all there is to do: others are queued already, and another thread
+ * is bound to come for them. Return 1 if done, -1 with an exception. */
+static int
+wait_behind(const State *state, PyObject *queue, PyObject *message, Py_ssize_t size)
+{
+    PyObject *outgoing = QUEUE(OUTGOING);
+    if (size >= number_in(QUEUE(PLAIN_BYTES)) || QUEUE(LOCK) == NULL || !is_a(outgoing, state->outgoing_type) ||
+        QUEUE(IS_SHUT) != Py_False || !is_empty(QUEUE(DROPPED_OFF)) || !is_empty(OUT(RAW))) {
+        return 0;
+    }
+    /* Those that may still be handed over need room as well. */
+    Py_ssize_t reserved = number_in(OUT(EXTRA)) + number_in(QUEUE(DROP_OFF_LIMIT)) * SMALL_BYTES;
+    Py_ssize_t waiting = number_in(OUT(SIZE)), after = waiting + masked_head(size) + size;
+    if (!is_a(OUT(ITEMS), &PyList_Type) || waiting <= 0 || reserved < 0 ||
+        waiting + size + reserved > number_in(QUEUE(LIMIT))) {
+        return 0;
+    }
+    /* The loop comes when a full kernel has room. It was asked to come for those that gather. */
+    if (QUEUE(IS_BLOCKED) != Py_True &&
+        (QUEUE(GATHERING) != Py_True || QUEUE(ASKED) != Py_True || QUEUE(WRITER) != Py_None ||
+         !is_empty(QUEUE(CORKS)) || OUT(PLANS) != Py_False || after >= number_in(QUEUE(GATHER_BYTES)) ||
+         !(seconds_since(state, QUEUE(DUE)) <= 0.0))) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (!is_unlocked(state, queue)) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *new_size = PyLong_FromSsize_t(after);
+    if (new_size == NULL || PyList_Append(OUT(ITEMS), message) < 0) {
+        Py_XDECREF(new_size);
+        return -1;
+    }
+    put(&OUT(SIZE), new_size);
+    return 1;
 }
 
 /* Do in Python what is left to do. If Ctrl-C interrupts that, do it once more. */
@@ -286,7 +330,7 @@ done:
 
 PyDoc_STRVAR(push_small_doc,
 "push_small(queue, message)\n--\n\n"
-"Send a plain message of a SendQueue, or hand it over, if it is small and nothing has to be done first.\n\n"
+"Queue a plain message of a SendQueue behind others, or send it if it is small, if nothing has to be done first.\n\n"
 "Returns:\n"
 "    True; None, having done nothing, if `push` should be called.\n\n"
 "Raises:\n"
@@ -308,12 +352,15 @@ push_small(PyObject *module, PyObject *const *args, Py_ssize_t count)
     Py_ssize_t size;
     int first;
     /* The socket is the last slot that a new queue sets. */
-    if (QUEUE(SOCKET) == NULL || !look_at_plain(message, &first, &content, &size) || size > SMALL_BYTES) {
+    if (QUEUE(SOCKET) == NULL || !look_at_plain(message, &first, &content, &size)) {
         Py_RETURN_NONE;
     }
-    int is_handed_over = hand_over(state, queue, message, size);
-    if (is_handed_over) {
-        return is_handed_over < 0 ? NULL : Py_NewRef(Py_True);
+    int is_done = size > SMALL_BYTES ? 0 : hand_over(state, queue, message, size);
+    if (!is_done) {
+        is_done = wait_behind(state, queue, message, size);
+    }
+    if (is_done || size > SMALL_BYTES) {
+        return is_done < 0 ? NULL : Py_NewRef(is_done ? Py_True : Py_None);
     }
     return send_alone(state, queue, message, first, content, size);
 }

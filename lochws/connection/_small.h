@@ -6,11 +6,11 @@
 
 /* The slots, by the class that has them. */
 enum {
-    CORKS, DROP_OFF_LIMIT, DROPPED_OFF, DUE, FAILURE, FOLLOWS, GATHERING, IS_BLOCKED, IS_SHUT, IS_UNSURE, KEYS,
-    LAST_WRITE, LOCK, OUTGOING, SOCKET, TAPS, WRITER, QUEUE_SLOTS
+    ASKED, CORKS, DROP_OFF_LIMIT, DROPPED_OFF, DUE, FAILURE, FOLLOWS, GATHER_BYTES, GATHERING, IS_BLOCKED, IS_SHUT,
+    IS_UNSURE, KEYS, LAST_WRITE, LIMIT, LOCK, OUTGOING, PLAIN_BYTES, SOCKET, TAPS, WRITER, QUEUE_SLOTS
 };
 enum {
-    BYTES_SENT, COMPLETED, END, FULL_AT, ITEMS, MESSAGES_SENT, NEXT_OFFSET, PLANS, PREFIX, RAW, REST, SIZE, START,
+    BYTES_SENT, COMPLETED, END, EXTRA, FULL_AT, ITEMS, MESSAGES_SENT, NEXT_OFFSET, PLANS, PREFIX, RAW, REST, SIZE, START,
     OUTGOING_SLOTS
 };
 enum { BLOCK, POSITION, KEYS_SLOTS };
@@ -22,7 +22,7 @@ enum { WAITING_SINCE, KEEPALIVE_SLOTS };
 typedef struct {
     PyTypeObject *queue_type, *outgoing_type, *keys_type; /* NULL until configure() */
     Py_ssize_t queue[QUEUE_SLOTS], outgoing[OUTGOING_SLOTS], keys[KEYS_SLOTS];
-    Py_ssize_t kept_items, gather_bytes;
+    Py_ssize_t kept_items;
     PyObject *monotonic, *fileno;
     PyObject *locked, *after; /* names of methods */
     /* Of ready(). */

@@ -37,8 +37,9 @@ from typing import Any, TypeAlias, cast
 from ..protocol.frames import RSV1, Item, Opcode, frame_end, frame_length, measure, payload_of
 from ..sent import Streamed
 
-#: The maximum number of bytes in a batch, unless a single frame is larger.
-BATCH_BYTES = 256 * 1024
+#: The maximum number of bytes in a batch, unless a single frame is larger: 256 KiB of messages, whose sizes
+#: are often powers of two, and the heads of their frames.
+BATCH_BYTES = 257 * 1024
 #: Sent items are kept in two groups, and the older one is dropped when the newer one is full: when it has
 #: this many items, or takes about this many bytes.
 KEPT_ITEMS = 4096

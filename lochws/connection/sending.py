@@ -44,7 +44,7 @@ from .window import SlidingWindow, make_window
 
 #: The frame of a message of at least this many bytes is built by the sending thread. Otherwise the thread
 #: that writes it would do so, and that may be the loop, which all connections wait for.
-LARGE_BYTES = BATCH_BYTES
+LARGE_BYTES = 256 * 1024
 #: The largest payload of a fragment of a stream, in bytes, if the option `fragment` sets none.
 FRAGMENT_BYTES = 256 * 1024
 #: Chunks of a stream are gathered until a fragment is full, or the last one was sent this many seconds ago.
@@ -53,6 +53,8 @@ HELD_SECONDS = 0.05
 WINDOW_BYTES = 1024 * 1024
 #: Batches are not made smaller than this, in bytes, however small the fragments are.
 SMALLEST_BATCH = 16 * 1024
+#: A batch may be larger than a fragment by this number of bytes, for the heads of its frames.
+HEADS_BYTES = 1024
 
 
 class Line(Sink, Protocol):
@@ -120,7 +122,8 @@ class SendingHalf:
             budget=_budget(options, clock, stream, window),
             proofs=Proofs(sender.ping, syscalls.random_bytes),
             window=max(2, min(WINDOW_BYTES, options.max_queue) // (fragment or FRAGMENT_BYTES)),
-            batch_bytes=min(BATCH_BYTES, max(fragment or BATCH_BYTES, SMALLEST_BATCH)),
+            batch_bytes=min(BATCH_BYTES, max(fragment or BATCH_BYTES, SMALLEST_BATCH) + HEADS_BYTES),
+            plain_bytes=self.large_bytes,
             sock=stream.direct_socket(),
             keys=sender.keys,
         )

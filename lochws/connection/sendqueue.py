@@ -12,9 +12,10 @@ number of bytes taken under the lock. Other threads append in the meantime. In t
 time compresses, piece by piece, so that a large message occupies neither a lock nor the loop. Everything that
 was queued after that message waits for it, except for keepalive pings and pongs.
 
-A small message takes a shorter path in C, `push_small`: while messages gather, it is handed over, and if
-nothing else waits, it is framed, masked, sent and recorded. That call holds the GIL for a few microseconds
-and runs no Python code meanwhile, so while the lock is free, it has the same effect as holding the lock.
+Most messages take a shorter path in C, `push_small`: while messages gather, a small one is handed over, and
+a large one is queued, as is one of any size while the kernel is full. If nothing waits, a small message is
+framed, masked, sent and recorded. That call holds the GIL for a few microseconds and runs no Python code
+meanwhile, so while the lock is free, it has the same effect as holding the lock.
 
 **Hand-over without the lock.** Senders do not wait for each other. A call that interrupts another one on the
 same thread (in a signal handler, finalizer or trace function) must not wait either, because it would wait for
@@ -66,8 +67,11 @@ from .room import Bound, Room
 FOLLOWS_SECONDS = 20e-6
 #: The longest wait of a gathered message while its sender keeps sending, in seconds.
 GATHER_SECONDS = 100e-6
-#: The number of gathered bytes that are worth a system call.
-GATHER_BYTES = 56 * 1024
+#: The number of gathered bytes that are sent without waiting for more: two full batches, so that a server
+#: that sleeps in between is woken less often. In a small queue it is an eighth of the limit, but at least
+#: `LEAST_GATHER_BYTES`, so that gathered messages leave room for others.
+GATHER_BYTES = 512 * 1024
+LEAST_GATHER_BYTES = 56 * 1024
 #: The number of batches to write before the loop turns to its other connections.
 BATCHES_PER_FLUSH = 4
 #: The number of bytes that the loop compresses before it turns to its other connections.
@@ -111,6 +115,7 @@ class SendQueue:
         window: how many items may wait when a stream adds a fragment.
         sock: the stream's socket, if `push_small` may send to it; otherwise None.
         keys: the masking keys that `pack` uses; only needed with a socket.
+        plain_bytes: `push_small` may queue messages of fewer bytes.
 
     Attributes:
         doubts: after `finish`, what is in doubt; None before.
@@ -122,10 +127,10 @@ class SendQueue:
 
     __slots__ = (
         "_announcer", "_ask_flush", "_asked", "_changed", "_compression", "_compressor", "_corks",
-        "_drop_off_limit", "_dropped_off", "_due", "_finished", "_follows", "_gathering", "_is_shut",
-        "_is_unsure", "_keys", "_last_write", "_limit", "_lock", "_outgoing", "_paced", "_proofs", "_room",
-        "_sealed", "_socket", "_stream", "_taps", "_window", "_writer", "doubts", "failure", "is_blocked",
-        "pacing",
+        "_drop_off_limit", "_dropped_off", "_due", "_finished", "_follows", "_gather_bytes", "_gathering",
+        "_is_shut", "_is_unsure", "_keys", "_last_write", "_limit", "_lock", "_outgoing", "_paced",
+        "_plain_bytes", "_proofs", "_room", "_sealed", "_socket", "_stream", "_taps", "_window", "_writer",
+        "doubts", "failure", "is_blocked", "pacing",
     )
 
     def __init__(
@@ -144,6 +149,7 @@ class SendQueue:
         window: int = 4,
         sock: socket.socket | None = None,
         keys: MaskKeys | None = None,
+        plain_bytes: int = BATCH_BYTES,
     ) -> None:
         self._stream = stream
         self._keys = keys
@@ -152,6 +158,7 @@ class SendQueue:
         self._window = window
         self._ask_flush = ask_flush
         self._follows = FOLLOWS_SECONDS if gather and budget is None else -1.0
+        self._gather_bytes = min(GATHER_BYTES, max(LEAST_GATHER_BYTES, bound.limit // 8))
         self._taps = taps
         self._announcer: Announcer | None = None  # made when it is needed
         # Appended to by any thread without the lock, emptied by the lock's holder.
@@ -186,6 +193,7 @@ class SendQueue:
         self.doubts: Doubts | None = None
         # `push_small` asks the lock whether it is held. That must not run Python code, as gevent's lock may.
         is_usual = isinstance(type(self._lock).locked, MethodDescriptorType)
+        self._plain_bytes = plain_bytes if is_usual else 0
         # Set last, since `push_small` does nothing before, and needs all other slots.
         self._socket = sock if is_usual and budget is None else None
 
@@ -211,7 +219,8 @@ class SendQueue:
         if size <= DROP_OFF_BYTES and len(dropped_off) < self._drop_off_limit:
             dropped_off.append(message)
             # Checked after dropping off, as the rule in the module's docstring requires.
-            if not self._drop_off_limit or monotonic() > self._due or len(dropped_off) * size > GATHER_BYTES:
+            has_gathered = len(dropped_off) * size > self._gather_bytes
+            if has_gathered or not self._drop_off_limit or monotonic() > self._due:
                 self._look_after()
                 self._check_dropped_off(message)
             return True
@@ -838,13 +847,13 @@ class SendQueue:
         if outgoing.plans and not self._is_ready():
             return self._want_timer()
         if self._corks:
-            if outgoing.size >= GATHER_BYTES:
+            if outgoing.size >= self._gather_bytes:
                 return True
             self._due = math.inf
         else:
             now = monotonic()
             if self._gathering:
-                if outgoing.size >= GATHER_BYTES or now > self._due:
+                if outgoing.size >= self._gather_bytes or now > self._due:
                     return True
             elif now - self._last_write > self._follows:
                 return True
@@ -1076,12 +1085,12 @@ def _load() -> PushSmall | None:
         return None  # a test's clock: while it runs, other threads may, too
     if module is not None:
         fileno = socket.SocketType.fileno  # not a method of the same name that a socket of the user may have
-        module.configure(SendQueue, Outgoing, MaskKeys, KEPT_ITEMS, GATHER_BYTES, monotonic, fileno)
+        module.configure(SendQueue, Outgoing, MaskKeys, KEPT_ITEMS, monotonic, fileno)
     return choose(module, "push_small", None)
 
 
-#: The shortest path of a small message: see `_small.c`. It has no twin in Python: where it was not built,
-#: small messages take the path of all others.
+#: The shortest path of a message: see `_small.c`. It has no twin in Python: where it was not built, all
+#: messages take the path of the others.
 push_small = _load()
 
 

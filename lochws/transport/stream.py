@@ -19,8 +19,9 @@ from ..url import bracketed
 
 #: The maximum amount of data in a TLS record (RFC 8446 section 5.1), in bytes.
 TLS_RECORD = 16 * 1024
-#: The most that one `send` through TLS takes: encryption is work, and the loop has other streams.
-TLS_SEND = 256 * 1024
+#: The most that one `send` through TLS takes: encryption is work, and the loop has other streams. A batch of
+#: the send queue fits.
+TLS_SEND = 257 * 1024
 
 
 class TLS(NamedTuple):

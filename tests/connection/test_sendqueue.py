@@ -15,6 +15,7 @@ from lochws.connection.sendqueue import (
     FOLLOWS_SECONDS,
     GATHER_BYTES,
     GATHER_SECONDS,
+    LEAST_GATHER_BYTES,
 )
 
 from ..support.queues import Asked, Clock, Sink, blocked_queue, make_queue, push
@@ -64,7 +65,16 @@ class TestWriting:
         push(queue, half)
         assert sink.offered == [b"a"]
         push(queue, half)
-        assert sink.offered[1:] == [(half + half).encode()]
+        assert b"".join(sink.offered[1:]) == (half + half).encode()
+
+    def test_in_a_small_queue_fewer_bytes_are_a_batch(self, clock: Clock) -> None:
+        sink = Sink()
+        queue = make_queue(sink, limit=8 * LEAST_GATHER_BYTES + 8)
+        push(queue, "a")
+        push(queue, "x" * LEAST_GATHER_BYTES)
+        assert sink.offered == [b"a"]
+        push(queue, "y")
+        assert len(sink.taken) == LEAST_GATHER_BYTES + 2
 
     def test_without_a_loop_that_comes_when_asked_nothing_gathers(self, clock: Clock) -> None:
         sink, asked = Sink(), Asked()

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from lochws.connection import outgoing, sendqueue
 from lochws.connection.outgoing import KEPT_ITEMS
-from lochws.connection.sendqueue import DROP_OFF_BYTES, SendQueue
-from lochws.errors import TransportFail, WebSocketClosed, WebSocketError
+from lochws.connection.sendqueue import DROP_OFF_BYTES, GATHER_BYTES, SendQueue
+from lochws.errors import QueueFull, TransportFail, WebSocketClosed, WebSocketError
 from lochws.protocol.frames import build_frame
 from lochws.protocol.masking import MaskKeys
 from lochws.protocol.sender import Sender
@@ -28,13 +28,14 @@ from lochws.system import syscalls
 from lochws.transport.stream import Stream
 
 from ..support.interrupting import enter, interrupt
-from ..support.queues import Asked, make_queue
+from ..support.queues import Asked, Sink, make_queue
 from ..support.seen import PATIENCE, eventually
 
 FILES = {outgoing.__file__, sendqueue.__file__}
 KEY = bytes(4)
 
 needs_compiled = pytest.mark.skipif(sendqueue.push_small is None, reason="not built, or not wanted")
+LARGE = 65536
 WAYS = [pytest.param(True, marks=needs_compiled, id="in one step"), pytest.param(False, id="as all others")]
 
 
@@ -124,6 +125,17 @@ class Line:
     def wire(self) -> bytes:
         """What arrives, once everything that the kernel has taken is there."""
         return self.ends.taken(self.queue.bytes_sent)
+
+
+def gathering_line() -> Line:
+    """Return a line on which one small message gathers, for as long as it takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sendqueue, "FOLLOWS_SECONDS", 1e9)
+        patch.setattr(sendqueue, "GATHER_SECONDS", 1e9)
+        line = Line(True, gather=True)
+        for text in "ab":
+            line.push(text)
+    return line
 
 
 Make = Callable[..., Line]
@@ -239,6 +251,43 @@ class TestBothWays:
         line.queue._last_write = -math.inf
         line.push("e")
         assert line.wire().endswith(frame("e"))
+
+    def test_large_ones_that_follow_are_queued_until_enough_have_gathered(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sendqueue, "FOLLOWS_SECONDS", 1e9)
+        monkeypatch.setattr(sendqueue, "GATHER_SECONDS", 1e9)
+        line, messages = make(gather=True), ["a", b"b" * LARGE, "c" * LARGE, "d"]
+        for message in messages:
+            assert line.push(message)
+        queue = line.queue
+        assert (line.wire(), line.asked.times) == (frame("a"), 1)
+        assert [*queue._outgoing.items[1:], *queue._dropped_off] == messages[1:]
+        assert queue.waiting_bytes == len(frame(messages[1]) + frame(messages[2]))
+        while queue.messages_sent == 1:
+            messages.append("e" * LARGE)
+            assert line.push(messages[-1])
+        assert sum(map(len, messages)) >= GATHER_BYTES
+        while queue.messages_sent < len(messages):
+            line.ends.taken()
+            queue.flush()
+        assert line.wire() == b"".join(map(frame, messages))
+
+    def test_while_the_kernel_is_full_messages_wait_up_to_the_limit(self, make: Make) -> None:
+        line = make(is_narrow=True, limit=200_000)
+        while not line.queue.is_blocked:
+            line.push("x" * 4000)
+        asked, waiting, sizes = line.asked.times, line.queue.waiting_bytes, [LARGE, 1, LARGE]
+        for size in sizes:
+            assert line.push("y" * size)
+            waiting += len(frame("y" * size))
+            assert line.queue.waiting_bytes == waiting
+        for size in (200_001 - waiting, 2 * LARGE):
+            with pytest.raises(QueueFull, match="the queue is full"):
+                line.push(b"z" * size)
+        assert line.push(b"z" * (200_000 - waiting))
+        assert line.asked.times == asked
+        assert line.queue.finish()[-4:] == (*("y" * size for size in sizes), b"z" * (200_000 - waiting))
 
     def test_the_sender_writes_when_the_oldest_one_has_waited_for_long(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
@@ -402,6 +451,60 @@ class TestOneStep:
         assert line.queue.messages_sent == 2
         line.ends.close()
 
+    def test_messages_are_queued_in_one_step_only_if_that_is_all_there_is_to_do(self) -> None:
+        line = gathering_line()
+        assert line.push_small is not None
+        queue, out, large = line.queue, line.queue._outgoing, b"x" * LARGE
+        assert line.push_small(queue, large) is True
+        # Each of these is the reason why the others have to decide.
+        others: list[tuple[object, str, object]] = [
+            (queue, "_asked", False), (queue, "_corks", [None]), (queue, "_dropped_off", ["a"]),
+            (queue, "_due", -math.inf), (queue, "_gather_bytes", out.size + LARGE + 14),
+            (queue, "_gathering", False), (queue, "_is_shut", True), (queue, "_limit", out.size + LARGE),
+            (queue, "_plain_bytes", LARGE), (queue, "_writer", []), (out, "extra", queue._limit),
+            (out, "plans", True), (out, "raw", ["a"]),
+        ]
+        for owner, name, value in others:
+            usual = getattr(owner, name)
+            setattr(owner, name, value)
+            assert line.push_small(queue, large) is None, name
+            setattr(owner, name, usual)
+        with queue._lock:
+            assert line.push_small(queue, large) is None
+        assert (len(out.items), out.size) == (3, len(frame("b") + frame(large)))
+        line.ends.close()
+
+    @pytest.mark.parametrize("slot", [
+        "_asked", "_due", "_gather_bytes", "_is_shut", "_limit", "_lock", "_outgoing", "_plain_bytes",
+    ])
+    def test_a_queue_that_the_collector_is_taking_apart_queues_nothing(self, slot: str) -> None:
+        line = gathering_line()
+        delattr(line.queue, slot)
+        assert line.push_small is not None
+        assert line.push_small(line.queue, b"x" * LARGE) is None
+        line.ends.close()
+
+    def test_without_memory_a_message_is_not_queued_and_nothing_is_counted(self) -> None:
+        failing = pytest.importorskip("_testcapi", reason="a Python without the parts for its own tests")
+        line, large, queued, failures = gathering_line(), b"x" * LARGE, 1, 0
+        out = line.queue._outgoing
+        assert line.push_small is not None
+        line.queue._gather_bytes = sys.maxsize
+        while queued < 200:
+            for succeeding in range(4):
+                failing.set_nomemory(succeeding, 0)
+                try:
+                    line.push_small(line.queue, large)
+                    queued += 1
+                except MemoryError:
+                    failures += 1
+                finally:
+                    failing.remove_mem_hooks()
+                assert len(out.items) == queued + 1
+                assert out.size == len(frame("b")) + (queued - 1) * len(frame(large))
+        assert failures > 1
+        line.ends.close()
+
     @pytest.mark.parametrize("arguments", [(), (1,), (None, "x", 1)])
     def test_other_arguments_are_refused(self, arguments: tuple[Any, ...]) -> None:
         assert sendqueue.push_small is not None
@@ -417,7 +520,7 @@ class TestOneStep:
 
         for classes in ((SendQueue, int, MaskKeys), (int, outgoing.Outgoing, MaskKeys), (1, 2, 3)):
             with pytest.raises((TypeError, AttributeError)):
-                _small.configure(*classes, 1, 1, float, int)
+                _small.configure(*classes, 1, float, int)
         line = Line(True, gather=False)
         assert line.push_small is not None
         assert line.push_small(line.queue, "x") is True
@@ -497,6 +600,13 @@ print(sendqueue.push_small)
     assert process.stdout == "None\n"
 
 
+def refuse(line: Line) -> None:
+    queue, usual = line.queue, line.queue._stream
+    queue._stream = Sink(room=0)
+    queue.flush()
+    queue._stream = usual
+
+
 def untap(line: Line) -> None:
     line.taps.clear()
 
@@ -509,6 +619,7 @@ OTHERS: dict[str, Callable[[Line], object]] = {
     "cork": lambda line: line.queue.cork(),
     "uncork": lambda line: line.queue._corks and line.queue.uncork(),  # type: ignore[func-returns-value]  # no matter
     "flush": lambda line: line.queue.flush(),
+    "the kernel is full": refuse,
     "put urgent": lambda line: line.queue.put_urgent(b"\x89\x80\0\0\0\0"),
     "close": lambda line: line.queue.push_control(bytes, b"\x88\x80\0\0\0\0", seal=True),
     "push item": lambda line: line.queue.push_item((frame("item"), 1), 4),
@@ -516,23 +627,28 @@ OTHERS: dict[str, Callable[[Line], object]] = {
     "untap": untap,
     "the next one does not follow closely": lone,
 }
-MESSAGES = ["", "a", "b" * 125, "c" * 126, "d" * 4096, "e" * 4097, b"", b"f", b"g" * 130]
+MESSAGES = ["", "a", "b" * 125, "c" * 126, "d" * 4096, "e" * 4097, b"", b"f", b"g" * 130, b"h" * LARGE]
 
 
 @needs_compiled
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from([*MESSAGES, *OTHERS.values()]), max_size=25), st.booleans())
-def test_whatever_happens_both_ways_lead_to_the_same_state(actions: list[Any], gathers: bool) -> None:
+@given(
+    st.lists(st.sampled_from([*MESSAGES, *OTHERS.values()]), max_size=25), st.booleans(),
+    st.sampled_from([1 << 24, 150_000]),
+)
+def test_whatever_happens_both_ways_lead_to_the_same_state(
+    actions: list[Any], gathers: bool, limit: int
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sendqueue, "FOLLOWS_SECONDS", 1e9)
         patch.setattr(sendqueue, "GATHER_SECONDS", 1e9)
-        one, other = (list(states_after(actions, is_direct, gathers)) for is_direct in (True, False))
+        one, other = (list(states_after(actions, is_direct, gathers, limit)) for is_direct in (True, False))
     assert one == other
 
 
-def states_after(actions: list[Any], is_direct: bool, gathers: bool) -> Iterator[object]:
+def states_after(actions: list[Any], is_direct: bool, gathers: bool, limit: int) -> Iterator[object]:
     """Yield what is known of a queue after each of some actions, and finally what arrived."""
-    line = Line(is_direct, gather=gathers)
+    line = Line(is_direct, gather=gathers, limit=limit)
     queue, out = line.queue, line.queue._outgoing
     for action in actions:
         error = None
