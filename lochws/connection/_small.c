@@ -16,6 +16,7 @@
 #ifdef __linux__
 #include "../system/_clock.h"
 #endif
+#include "../system/_module.h"
 #include "_small.h"
 
 #ifndef MSG_NOSIGNAL
@@ -429,30 +430,5 @@ module_free(void *module)
     module_clear((PyObject *)module);
 }
 
-static PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, (void *)module_exec},
-#ifdef Py_mod_multiple_interpreters
-    /* Nothing is shared between two modules: no static variable changes. */
-    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
-#endif
-    /* Py_mod_gil is left out: without a GIL the module is not built. */
-    {0, NULL},
-};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "lochws.connection._small",
-    .m_doc = "The shortest paths of small messages, sent and received.",
-    .m_size = sizeof(State),
-    .m_methods = methods,
-    .m_slots = module_slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
-    .m_free = module_free,
-};
-
-PyMODINIT_FUNC
-PyInit__small(void)
-{
-    return PyModuleDef_Init(&definition);
-}
+DEFINE_MODULE("lochws.connection", _small, "The shortest paths of small messages, sent and received.", MODULE_EXEC,
+              .m_traverse = module_traverse, .m_clear = module_clear, .m_free = module_free)

@@ -12,6 +12,7 @@
 #include <Python.h>
 #include <string.h>
 
+#include "../system/_module.h"
 #include "_frames.h"
 #include "_parts.h"
 
@@ -269,33 +270,5 @@ module_free(void *module)
     module_clear((PyObject *)module);
 }
 
-static PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, (void *)module_exec},
-#ifdef Py_mod_multiple_interpreters
-    /* Nothing is shared between two modules: no static variable changes, and no object outlives its
-     * interpreter. */
-    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
-#endif
-#ifdef Py_GIL_DISABLED
-    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
-#endif
-    {0, NULL},
-};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "lochws.protocol._compiled",
-    .m_doc = "The compiled twins of the hot path.",
-    .m_size = sizeof(State),
-    .m_methods = methods,
-    .m_slots = module_slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
-    .m_free = module_free,
-};
-
-PyMODINIT_FUNC
-PyInit__compiled(void)
-{
-    return PyModuleDef_Init(&definition);
-}
+DEFINE_MODULE("lochws.protocol", _compiled, "The compiled twins of the hot path.", MODULE_EXEC,
+              .m_traverse = module_traverse, .m_clear = module_clear, .m_free = module_free)

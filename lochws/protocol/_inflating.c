@@ -9,6 +9,8 @@
 #include <Python.h>
 #include <zlib.h>
 
+#include "../system/_module.h"
+
 /* The largest message that is inflated here, in bytes. Python's zlib releases the GIL for larger ones. */
 #define ROOM 65536
 
@@ -86,26 +88,5 @@ module_free(void *module)
     }
 }
 
-static PyModuleDef_Slot module_slots[] = {
-#ifdef Py_mod_multiple_interpreters
-    /* Each interpreter has a stream of its own. */
-    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
-#endif
-    {0, NULL},
-};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "lochws.protocol._inflating",
-    .m_doc = "Inflating whole small messages.",
-    .m_size = sizeof(State),
-    .m_methods = methods,
-    .m_slots = module_slots,
-    .m_free = module_free,
-};
-
-PyMODINIT_FUNC
-PyInit__inflating(void)
-{
-    return PyModuleDef_Init(&definition);
-}
+DEFINE_MODULE("lochws.protocol", _inflating, "Inflating whole small messages.", /* no exec */,
+              .m_free = module_free)

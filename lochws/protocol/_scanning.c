@@ -2,35 +2,12 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <descrobject.h>
 #include <stdint.h>
 #include <string.h>
-#include <structmember.h>
 #include <time.h>
 
+#include "../system/_slots.h"
 #include "_parts.h"
-
-/* Return the offset of a slot, or -1 with an exception. */
-static Py_ssize_t
-slot_offset(PyTypeObject *type, const char *name)
-{
-    PyObject *descriptor = PyObject_GetAttrString((PyObject *)type, name);
-    if (descriptor == NULL) {
-        return -1;
-    }
-    Py_ssize_t offset = -1;
-    if (Py_IS_TYPE(descriptor, &PyMemberDescr_Type) && PyType_IsSubtype(type, PyDescr_TYPE(descriptor))) {
-        PyMemberDef *member = ((PyMemberDescrObject *)descriptor)->d_member;
-        if (member->type == T_OBJECT_EX) {
-            offset = member->offset;
-        }
-    }
-    Py_DECREF(descriptor);
-    if (offset < 0) {
-        PyErr_Format(PyExc_TypeError, "%s.%s is not a slot", type->tp_name, name);
-    }
-    return offset;
-}
 
 /* An instance of Text or Binary: three slots, in any order. */
 typedef struct {
@@ -65,24 +42,23 @@ scanning_configure(PyObject *module, PyObject *args)
         return NULL;
     }
     /* Everything is looked up first, so that a call that fails changes nothing. */
-    Py_ssize_t text_time, text_text, encoded_time, encoded_data, binary_time, binary_data;
-    if ((text_time = slot_offset(text, "received_time")) < 0 ||
-        (text_text = slot_offset(text, "text")) < 0 ||
-        (encoded_time = slot_offset(encoded, "received_time")) < 0 ||
-        (encoded_data = slot_offset(encoded, "_data")) < 0 ||
-        (binary_time = slot_offset(binary, "received_time")) < 0 ||
-        (binary_data = slot_offset(binary, "data")) < 0) {
+    static const char *const of_text[] = {"received_time", "text"};
+    static const char *const of_encoded[] = {"received_time", "_data"};
+    static const char *const of_binary[] = {"received_time", "data"};
+    Py_ssize_t text_slots[2], encoded_slots[2], binary_slots[2];
+    if (!find_slots(text, of_text, text_slots, 2) || !find_slots(encoded, of_encoded, encoded_slots, 2) ||
+        !find_slots(binary, of_binary, binary_slots, 2)) {
         return NULL;
     }
     State *state = state_of(module);
     PyTypeObject *old_text = state->text_type, *old_encoded = state->encoded_type;
     PyTypeObject *old_binary = state->binary_type;
-    state->text_time = text_time;
-    state->text_text = text_text;
-    state->encoded_time = encoded_time;
-    state->encoded_data = encoded_data;
-    state->binary_time = binary_time;
-    state->binary_data = binary_data;
+    state->text_time = text_slots[0];
+    state->text_text = text_slots[1];
+    state->encoded_time = encoded_slots[0];
+    state->encoded_data = encoded_slots[1];
+    state->binary_time = binary_slots[0];
+    state->binary_data = binary_slots[1];
     Py_INCREF(text);
     Py_INCREF(encoded);
     Py_INCREF(binary);

@@ -19,6 +19,7 @@
 #endif
 
 #include "_calls.h"
+#include "_module.h"
 #include "_waiting.h"
 
 #define HOLD_BYTES (512 * 1024)
@@ -274,31 +275,5 @@ module_free(void *module)
     }
 }
 
-static PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, (void *)module_exec},
-#ifdef Py_mod_multiple_interpreters
-    /* Nothing is shared between two modules: no static variable changes, and no object outlives its
-     * interpreter. */
-    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
-#endif
-    /* Py_mod_gil is left out: without a GIL the module is not built. */
-    {0, NULL},
-};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "lochws.system._calls",
-    .m_doc = "System calls that hold the GIL, and the wait of a turn.",
-    .m_size = sizeof(State),
-    .m_methods = methods,
-    .m_slots = module_slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
-    .m_free = module_free,
-};
-
-PyMODINIT_FUNC
-PyInit__calls(void)
-{
-    return PyModuleDef_Init(&definition);
-}
+DEFINE_MODULE("lochws.system", _calls, "System calls that hold the GIL, and the wait of a turn.", MODULE_EXEC,
+              .m_traverse = module_traverse, .m_clear = module_clear, .m_free = module_free)

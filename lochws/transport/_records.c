@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "../system/_module.h"
+
 /* See records.py. */
 #define HEADER_BYTES 5
 #define LONGEST_BYTES (16 * 1024 + 2048)
@@ -219,28 +221,5 @@ module_free(void *module)
     Py_CLEAR(state->pending);
 }
 
-static PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, (void *)module_exec},
-#ifdef Py_mod_multiple_interpreters
-    /* Nothing is shared between two modules: no static variable changes. */
-    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
-#endif
-    /* Py_mod_gil is left out: without a GIL the module is not built. */
-    {0, NULL},
-};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "lochws.transport._records",
-    .m_doc = "Passes TLS records to OpenSSL.",
-    .m_size = sizeof(State),
-    .m_methods = methods,
-    .m_slots = module_slots,
-    .m_free = module_free,
-};
-
-PyMODINIT_FUNC
-PyInit__records(void)
-{
-    return PyModuleDef_Init(&definition);
-}
+DEFINE_MODULE("lochws.transport", _records, "Passes TLS records to OpenSSL.", MODULE_EXEC,
+              .m_free = module_free)
