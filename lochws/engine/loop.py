@@ -107,6 +107,8 @@ class Loop:
 
     Attributes:
         baton: the lock whose holder may call `turn`.
+        lent: has one item while the reader delivers and still holds the baton. The thread that removes the
+            item holds the baton from then on. It takes a fifth of the time of releasing and taking the lock.
         mail: the inboxes that have something to deliver. Any thread appends, the reader takes.
         quick_turn: called with this loop, which it has no reference to; does what `turn(None)` does.
     """
@@ -115,6 +117,7 @@ class Loop:
         self.clock = clock
         self._monotonic = clock.monotonic
         self.baton = threading.Lock()
+        self.lent: list[None] = []
         self._pipe = WakePipe()
         self._added: deque[Channel] = deque()  # any thread appends, the baton holder takes
         self._touched: deque[Channel] = deque()  # likewise
@@ -191,6 +194,14 @@ class Loop:
         """Make this turn and all later ones of the reader return without waiting."""
         self._turn.is_ending = True
         self.wake()
+
+    def try_baton(self) -> bool:
+        """Take the baton if it is free or lent. Return False if another thread holds it."""
+        try:
+            self.lent.pop()
+        except IndexError:
+            return self.baton.acquire(blocking=False)
+        return True
 
     @property
     def has_channels(self) -> bool:
@@ -346,6 +357,7 @@ class Loop:
         Nothing is removed from the poller, which the child shares with its parent.
         """
         self.baton = threading.Lock()
+        self.lent.clear()
         self._poller.close()
         self._pipe.reset_after_fork()
         self._registered = {}

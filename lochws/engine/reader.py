@@ -1,8 +1,8 @@
 """Reader: the thread that turns the loop and delivers events, independent of WebSocket.
 
-The reader holds the loop's baton for one turn, releases it, and delivers events: handlers run here, one after
+The reader holds the loop's baton for one turn, lends it, and delivers events: handlers run here, one after
 the other, without any lock. If a delivery takes longer than a grace period, a supervisor thread calls
-`stand_in`, which holds the baton and turns the loop until the reader has finished the delivery. So fast
+`stand_in`, which takes the baton and turns the loop until the reader has finished the delivery. So fast
 handlers need no thread switch, and a slow handler does not cost a connection.
 """
 
@@ -132,23 +132,25 @@ class Reader:
     # The reader's thread.
 
     def _run(self) -> None:
-        loop = self.loop
+        loop, lent = self.loop, self.loop.lent
         turn = loop.quick_turn  # Python 3.11 does not specialize the call of an attribute that is no method
+        self._take_baton()
         while True:  # nor the code of a loop with a condition
             if self._error is not None or (self._stopping and not (loop.mail or loop.has_channels)):
                 break
-            baton = loop.baton
-            if not baton.acquire(False):
-                self._take_baton()
             first = None
             try:
                 first = turn(loop)
             except BaseException as error:  # noqa: BLE001  it ends all channels
                 self.fail(error)
-            finally:
-                baton.release()
             if first is not None or loop.mail:
+                lent.append(None)
                 self._deliver(first)
+                try:
+                    lent.pop()
+                except IndexError:  # a stand-in has taken it, or a handler has forked
+                    self._take_baton()
+        loop.baton.release()
         if self._error is not None:
             self._end_all(self._error)
         self._take_baton()
@@ -177,7 +179,7 @@ class Reader:
         except BaseException as error:  # noqa: BLE001  it ends all channels
             self.fail(error)
         finally:
-            self.loop.baton.release()
+            self.loop.lent.append(None)
         if self._error is not None:
             raise WebSocketError(f"the threads of lochws have failed: {safe_str(self._error)}")
 
@@ -202,15 +204,15 @@ class Reader:
         flush_reports()
 
     def _take_baton(self) -> None:
-        baton = self.loop.baton
-        if not baton.acquire(blocking=False):
+        loop = self.loop
+        if not loop.try_baton():
             self._wanted = True
-            self.loop.wake()
-            baton.acquire()
+            loop.wake()
+            loop.baton.acquire()
             self._wanted = False
 
     def _deliver(self, first: Inbox | None = None) -> None:
-        """Deliver a bounded number of batches from each inbox. Called without the baton.
+        """Deliver a bounded number of batches from each inbox. Called while the baton is free or lent.
 
         Args:
             first: the inbox whose `last` items come before all others, or None.
@@ -268,7 +270,7 @@ class Reader:
         loop = self.loop
         now = loop.clock.monotonic
         began = now()  # before taking the baton, which would stay taken if the clock raised
-        if self._error is not None or not loop.baton.acquire(blocking=False):
+        if self._error is not None or not loop.try_baton():
             return
         next_warning = self.stuck
         self.has_stand_in = True

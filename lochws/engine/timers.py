@@ -20,6 +20,8 @@ class Timers(Generic[Owner]):
         next: when `take` should be called next; None for never. There may be nothing to take then.
     """
 
+    __slots__ = ("_due", "_entries", "_number", "_wanted", "next")
+
     def __init__(self) -> None:
         # An entry is valid while _due has its number.
         self._entries: list[tuple[float, int]] = []

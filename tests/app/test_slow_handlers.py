@@ -166,7 +166,8 @@ class TestASlowHandler:
         with running(app):
             hurry(app)
             assert app.entered.wait(PATIENCE)
-            eventually(app._lochws.life._crew.reader.loop.baton.locked)  # type: ignore[union-attr]
+            reader = app._lochws.life._crew.reader  # type: ignore[union-attr]
+            eventually(lambda: reader.has_stand_in)
             for _ in range(20):
                 # The second and third gather: only a stand-in can send them.
                 for _ in range(3):

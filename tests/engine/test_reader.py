@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from time import sleep
 
 import pytest
 
@@ -203,7 +204,7 @@ class TestStandingIn:
         with pytest.raises(ZeroDivisionError):
             reader.stand_in(reader.delivery)
         monkeypatch.undo()
-        assert not reader.loop.baton.locked()
+        assert reader.loop.lent
         away.go.release()
         flushed(reader)
 
@@ -230,7 +231,7 @@ class TestStandingIn:
         reader.loop.touch(probe)
 
     def test_the_baton_is_never_held_twice(self, reader: Reader) -> None:
-        # Handlers of every length, and somebody who stands in for all of them.
+        # Short handlers, half of which turn the loop, and two threads that stand in for all of them.
         probe = Probe()
         inside = threading.Lock()
         overlaps: list[str] = []
@@ -239,6 +240,7 @@ class TestStandingIn:
             if not inside.acquire(blocking=False):
                 overlaps.append(name)
                 return
+            sleep(0)  # other threads may run
             inside.release()
 
         probe.act = act
@@ -252,7 +254,10 @@ class TestStandingIn:
         eager = [threading.Thread(target=stand_in) for _ in range(2)]
         for thread in eager:
             thread.start()
+        waiting = Inbox(lambda _: reader.turn_for_handler(lambda: True, 0.0), reader.loop.notify)
         for _ in range(100):
+            reader.loop.touch(probe)
+            waiting.post(["waits"])
             reader.loop.touch(probe)
             flushed(reader)
         stopping.set()
