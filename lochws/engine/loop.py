@@ -363,7 +363,7 @@ class Loop:
         self._registered = {}
         self._again.clear()
         self._watched.clear()
-        self._timers = Timers()
+        self._timers = self._turn.timers = Timers()
         self._alarmed = self._alarm_at = None
         for waiting in (self._added, self._touched, self.mail):
             waiting.clear()

@@ -43,6 +43,7 @@ class Turn(Protocol):
         now, wall: the time after the last wait, by both clocks.
         ahead: by how many seconds the wall clock was ahead at the last comparison without suspicion.
         is_suspicious: whether the machine may have been suspended during the last wait.
+        timers: the loop's timers.
     """
 
     is_asleep: bool
@@ -52,6 +53,7 @@ class Turn(Protocol):
     wall: float
     ahead: float
     is_suspicious: bool
+    timers: Timers[Any]
 
     @property
     def due(self) -> float | None:
@@ -90,15 +92,16 @@ class TurnPython:
         poll: waits for descriptors, as `Poller.poll` does.
         clock: the clock to read.
         mail, touched, added: the deques whose items end the wait.
+        timers: the loop's timers.
         watched: the channels by descriptor.
         buffer: the memory that a channel receives into.
     """
 
     def __init__(
         self, poll: Callable[[float | None, int], list[tuple[int, int]]], clock: Clock, mail: Sized,
-        touched: Sized, added: Sized, watched: dict[int, Any], buffer: memoryview,
+        touched: Sized, added: Sized, timers: Timers[Any], watched: dict[int, Any], buffer: memoryview,
     ) -> None:
-        self._poll, self._clock, self._buffer = poll, clock, buffer
+        self._poll, self._clock, self.timers, self._buffer = poll, clock, timers, buffer
         self._mail, self._touched, self._added, self._watched = mail, touched, added, watched
         self._monotonic, self._wall = clock.monotonic, clock.wall
         self.is_asleep = self.is_ending = self.is_suspicious = False
@@ -173,12 +176,11 @@ def new_turn(
         poller: the loop's poller.
         poll: waits for descriptors, as `Poller.poll` does.
         again: the channels that have more to do immediately.
-        timers: the loop's timers.
-        clock, mail, touched, added, watched, buffer: see `TurnPython`.
+        clock, mail, touched, added, timers, watched, buffer: see `TurnPython`.
     """
     if _Turn is not None and clock is SYSTEM and type(poller) is EpollPoller:
         return _Turn(
             poller.epoll, mail, touched, added, again, timers, watched, buffer, LONGEST_SECONDS,
             SUSPICIOUS_SECONDS,
         )
-    return TurnPython(poll, clock, mail, touched, added, watched, buffer)
+    return TurnPython(poll, clock, mail, touched, added, timers, watched, buffer)

@@ -80,13 +80,13 @@ turn_traverse(Turn *self, visitproc visit, void *arg)
 static int
 turn_clear(Turn *self)
 {
+    Py_CLEAR(self->watched); /* first: without it, a turn is refused */
     Py_CLEAR(self->fileno);
     Py_CLEAR(self->mail);
     Py_CLEAR(self->touched);
     Py_CLEAR(self->added);
     Py_CLEAR(self->again);
     Py_CLEAR(self->timers);
-    Py_CLEAR(self->watched);
     Py_CLEAR(self->buffer);
     return 0;
 }
@@ -331,6 +331,7 @@ static PyMemberDef turn_members[] = {
     {"is_asleep", T_BOOL, offsetof(Turn, is_asleep), 0, NULL},
     {"is_ending", T_BOOL, offsetof(Turn, is_ending), 0, NULL},
     {"is_suspicious", T_BOOL, offsetof(Turn, is_suspicious), READONLY, NULL},
+    {"timers", T_OBJECT_EX, offsetof(Turn, timers), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import select
 import socket
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from selectors import EVENT_READ, EVENT_WRITE
@@ -195,6 +197,19 @@ class TestDescriptors:
         loop.close()
         assert known.closed
         assert new.closed
+
+    def test_after_a_fork_none_of_the_parent_is_kept(self) -> None:
+        with closing(Loop()) as loop:
+            probe = Probe()
+            probe.timer = monotonic() + 1000
+            joined(loop, probe)
+            loop.go_on(probe)
+            gone = weakref.ref(probe)
+            loop.reset_after_fork()
+            probe.release()
+            del probe
+            gc.collect()
+            assert gone() is None
 
 
 class TestTimers:
