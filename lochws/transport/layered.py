@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Protocol, TypeVar
 
 from ..system import forks
+from ..system.compiled import choose, load
 from ..system.control import interrupts
 from ..system.deadline import Deadline
 from ..system.locks import reentrant_lock
@@ -166,7 +167,7 @@ class TLSStream(Stream):
                 records = _buffers.pop()
             except IndexError:
                 records = memoryview(bytearray(_BUFFER_BYTES))
-            filled = self._receive(memoryview(buffer), more, records)
+            filled = _receive(self, memoryview(buffer), more, records, TURN_SECONDS, SHARE_SECONDS)
             _buffers.append(records)
             if filled:
                 return filled
@@ -177,9 +178,19 @@ class TLSStream(Stream):
             raise self._end
         return self._end
 
-    def _receive(self, buffer: memoryview, more: memoryview | None, records: memoryview) -> int:
-        """Decrypt the received records, as far as room and time allow. Return the number of bytes."""
-        until = monotonic() + TURN_SECONDS
+    def _receive(
+        self, buffer: memoryview, more: memoryview | None, records: memoryview, turn: float, share: float, /
+    ) -> int:
+        """Decrypt the received records, as far as room and time allow. Return the number of bytes.
+
+        Args:
+            buffer: the memory for the data.
+            more: memory for the data that does not fit into the buffer, or None.
+            records: memory to receive records into.
+            turn: the time limit in seconds.
+            share: the longest part of it during which a sender has to wait.
+        """
+        until = monotonic() + turn
         room = len(buffer) if more is None else len(buffer) + len(more)
         position, have, filled = 0, len(self._records), 0
         if have:
@@ -192,7 +203,7 @@ class TLSStream(Stream):
                 with self._gate:
                     pass  # a waiting sender goes first
                 with self._lock:
-                    position, filled = self._decrypt(records, position, have, buffer, more, filled)
+                    position, filled = self._decrypt(records, position, have, buffer, more, filled, share)
                 if self._end is not None or self._is_stuck or filled == room or monotonic() >= until:
                     break
             if not self._has_record:
@@ -232,17 +243,17 @@ class TLSStream(Stream):
 
     def _decrypt(
         self, records: memoryview, position: int, have: int, buffer: memoryview, more: memoryview | None,
-        filled: int,
+        filled: int, share: float,
     ) -> tuple[int, int]:
         """Decrypt records, as far as room and a share of the time allow. Called with the lock.
 
         Returns:
             Where the records begin that are left, and how many bytes have been decrypted.
         """
-        end = monotonic() + SHARE_SECONDS
+        end = monotonic() + share
         self._is_inside = True
         try:
-            left = SHARE_SECONDS
+            left = share
             self._is_stuck = bool(self._unsent or self._outgoing.pending) and not self._answer()
             while not self._is_stuck:
                 is_through = not (self._has_rest or self._incoming.pending)
@@ -253,21 +264,24 @@ class TLSStream(Stream):
                     # OpenSSL reports the end of the stream by a read of its own, after the last data.
                     self._has_rest = self._has_rest or self._incoming.eof
                     break
-                if isinstance(result, ssl.SSLWantReadError):  # the record had no data
-                    self._is_stuck = not self._answer()
-                    left = end - monotonic()
-                    if left <= 0:
-                        break
-                elif isinstance(result, (int, ssl.SSLZeroReturnError, ssl.SSLEOFError)):
-                    self._end = 0
-                    break
-                else:
-                    self._answer()  # the alert that tells the peer why
-                    self._end = result
+                left = end - monotonic()
+                if not self._note(result) or left <= 0:
                     break
         finally:
             self._is_inside = False
         return position, filled
+
+    def _note(self, result: OSError | int) -> bool:
+        """Take note of a read without data. Return whether to read on."""
+        if isinstance(result, ssl.SSLWantReadError):  # the record had no data
+            self._is_stuck = not self._answer()
+            return not self._is_stuck
+        if isinstance(result, (int, ssl.SSLZeroReturnError, ssl.SSLEOFError)):
+            self._end = 0
+        else:
+            self._answer()  # the alert that tells the peer why
+            self._end = result
+        return False
 
     def _answer(self) -> bool:
         """Send what OpenSSL has to say by itself. Returns False when too much of it waits to be sent."""
@@ -355,3 +369,7 @@ class TLSStream(Stream):
         """Replace locks that threads of the parent may hold, in the child of a fork."""
         self._gate = reentrant_lock()
         self._lock = reentrant_lock()
+
+
+#: Does the work of `TLSStream._receive`.
+_receive: Callable[..., int] = choose(load("TLS records"), "receive", TLSStream._receive)

@@ -8,12 +8,9 @@ it was given a record, or if it may still hold some.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from ssl import MemoryBIO, SSLObject
 from time import monotonic
-from typing import TypeAlias
 
-from ..system.compiled import choose, load
 from .stream import TLS_RECORD
 
 #: The size of a record's header (RFC 8446 section 5.1), in bytes.
@@ -38,7 +35,7 @@ def record_size(data: bytes | memoryview, start: int, end: int) -> int:
     return 0 if is_record else here
 
 
-def read_records_python(
+def read_records(
     tls: SSLObject, incoming: MemoryBIO, records: memoryview, start: int, end: int,
     buffer: memoryview, more: memoryview | None, filled: int, is_through: bool, seconds: float, /,
 ) -> tuple[int, int, bool, bool, OSError | int | None]:
@@ -87,8 +84,3 @@ def read_records_python(
         if monotonic() >= until:
             break
     return start, filled, not is_through, record_size(records, start, end) > 0, result
-
-
-_ReadRecords: TypeAlias = Callable[..., "tuple[int, int, bool, bool, OSError | int | None]"]
-#: Gives whole records to OpenSSL and reads their data: see `read_records_python`.
-read_records: _ReadRecords = choose(load("TLS records"), "read_records", read_records_python)

@@ -33,7 +33,7 @@ TESTS = [
     "tests/fuzz/test_corpus.py", "tests/fuzz/test_connection.py", "tests/protocol/test_utf8.py",
     "tests/protocol/test_large_text.py", "tests/protocol/test_deflate.py",
     "tests/connection/test_small_sends.py", "tests/connection/test_ready.py",
-    "tests/transport/test_records.py",
+    "tests/transport/test_receiving.py",
 ]
 #: What measures memory, of which the sanitizers need a multiple.
 LEFT_OUT = [

@@ -1,24 +1,15 @@
-"""Giving TLS records to OpenSSL one at a time: both twins, without sockets."""
+"""Giving TLS records to OpenSSL one at a time, without sockets. The compiled loop: see test_receiving.py."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lochws.system.compiled import load
-from lochws.transport.records import read_records_python, record_size
-
-_compiled = load("TLS records")
-ReadRecords = Callable[..., Any]
-TWINS: dict[str, ReadRecords] = {"python": read_records_python}
-if _compiled is not None:
-    TWINS["compiled"] = _compiled.read_records
-compiled_only = pytest.mark.skipif(_compiled is None, reason="not built")
+from lochws.transport.records import read_records, record_size
 
 #: A time limit in seconds that no call reaches.
 LONG = 60.0
@@ -72,10 +63,9 @@ def pair(client_tls: ssl.SSLContext, server_tls: ssl.SSLContext) -> Pair:
     return Pair(client_tls, server_tls)
 
 
-@pytest.mark.parametrize("read_records", TWINS.values(), ids=TWINS)
-class TestTwins:
+class TestReading:
     def read(
-        self, read_records: ReadRecords, pair: Pair, records: bytes, room: int = 100, more: int | None = None,
+        self, pair: Pair, records: bytes, room: int = 100, more: int | None = None,
         *, start: int = 0, filled: int = 0, is_through: bool = True, seconds: float = LONG,
     ) -> tuple[bytes, tuple[Any, ...]]:
         """Read into new memory. Return what was added to it, and the result without the filled size."""
@@ -93,72 +83,64 @@ class TestTwins:
             data += bytes(second[:-1])
         return data[filled:count], (begin, *rest)
 
-    def test_all_whole_records_are_read_and_the_rest_is_left(
-        self, read_records: ReadRecords, pair: Pair
-    ) -> None:
+    def test_all_whole_records_are_read_and_the_rest_is_left(self, pair: Pair) -> None:
         records = pair.records(b"one", b"two", b"three")
         cut = len(records) - 1
-        data, result = self.read(read_records, pair, records[:cut])
+        data, result = self.read(pair, records[:cut])
         assert data == b"onetwo"
         begin, *others = result
         assert others == [False, False, None]
-        data, result = self.read(read_records, pair, records, start=begin)
+        data, result = self.read(pair, records, start=begin)
         assert data == b"three"
         assert result == (len(records), False, False, None)
 
-    def test_without_a_whole_record_nothing_is_read(self, read_records: ReadRecords, pair: Pair) -> None:
-        assert self.read(read_records, pair, b"") == (b"", (0, False, False, None))
-        assert self.read(read_records, pair, pair.records(b"x")[:4]) == (b"", (0, False, False, None))
+    def test_without_a_whole_record_nothing_is_read(self, pair: Pair) -> None:
+        assert self.read(pair, b"") == (b"", (0, False, False, None))
+        assert self.read(pair, pair.records(b"x")[:4]) == (b"", (0, False, False, None))
 
-    def test_data_that_does_not_fit_into_the_buffer_goes_into_the_memory_behind_it(
-        self, read_records: ReadRecords, pair: Pair
-    ) -> None:
+    def test_data_that_does_not_fit_into_the_buffer_goes_into_the_memory_behind_it(self, pair: Pair) -> None:
         records = pair.records(b"abcdef", b"ghi")
-        data, result = self.read(read_records, pair, records, 4, 100)
+        data, result = self.read(pair, records, 4, 100)
         assert data == b"abcdefghi"
         assert result == (len(records), False, False, None)
 
-    def test_bytes_that_are_filled_already_are_kept(self, read_records: ReadRecords, pair: Pair) -> None:
+    def test_bytes_that_are_filled_already_are_kept(self, pair: Pair) -> None:
         records = pair.records(b"abcdef")
-        assert self.read(read_records, pair, records, 3, 9, filled=5)[0] == b"abcdef"
+        assert self.read(pair, records, 3, 9, filled=5)[0] == b"abcdef"
 
-    def test_a_record_that_is_too_large_leaves_its_rest_in_openssl(
-        self, read_records: ReadRecords, pair: Pair
-    ) -> None:
+    def test_a_record_that_is_too_large_leaves_its_rest_in_openssl(self, pair: Pair) -> None:
         records = pair.records(b"abcdef", b"ghi")
-        data, (begin, has_rest, has_record, result) = self.read(read_records, pair, records, 2, 2)
+        data, (begin, has_rest, has_record, result) = self.read(pair, records, 2, 2)
         assert (data, has_rest, has_record, result) == (b"abcd", True, True, None)
-        data, rest = self.read(read_records, pair, records, start=begin, is_through=False)
+        data, rest = self.read(pair, records, start=begin, is_through=False)
         assert data == b"efghi"
         assert rest == (len(records), False, False, None)
 
-    def test_a_record_that_fits_exactly_leaves_nothing(self, read_records: ReadRecords, pair: Pair) -> None:
+    def test_a_record_that_fits_exactly_leaves_nothing(self, pair: Pair) -> None:
         records = pair.records(b"abcdef")
-        data, result = self.read(read_records, pair, records, 6)
+        data, result = self.read(pair, records, 6)
         assert data == b"abcdef"
         assert result == (len(records), False, False, None)
 
-    def test_full_memory_takes_no_record(self, read_records: ReadRecords, pair: Pair) -> None:
+    def test_full_memory_takes_no_record(self, pair: Pair) -> None:
         records = pair.records(b"x")
-        assert self.read(read_records, pair, records, 1, 1, filled=2) == (b"", (0, False, True, None))
+        assert self.read(pair, records, 1, 1, filled=2) == (b"", (0, False, True, None))
 
-    def test_one_record_is_read_even_if_the_time_is_up(
-        self, read_records: ReadRecords, pair: Pair
-    ) -> None:
+    def test_one_record_is_read_even_if_the_time_is_up(self, pair: Pair) -> None:
         records = pair.records(b"a", b"b", b"c")
-        data, (begin, *others) = self.read(read_records, pair, records, seconds=0.0)
+        data, (begin, *others) = self.read(pair, records, seconds=0.0)
         assert data == b"a"
         assert others == [False, True, None]
-        assert self.read(read_records, pair, records, start=begin, seconds=-1.0)[0] == b"b"
+        assert self.read(pair, records, start=begin, seconds=-1.0)[0] == b"b"
 
     def test_a_record_without_data_ends_the_call(
-        self, read_records: ReadRecords, client_tls: ssl.SSLContext, server_tls: ssl.SSLContext
+        self, client_tls: ssl.SSLContext, server_tls: ssl.SSLContext
     ) -> None:
         pair = Pair(client_tls, server_tls, tickets=True)
         records = pair.records(b"x")
         begin, wanting = 0, 0
         while True:
-            data, (begin, *others, result) = self.read(read_records, pair, records, start=begin)
+            data, (begin, *others, result) = self.read(pair, records, start=begin)
             if data:
                 break
             assert type(result) is ssl.SSLWantReadError
@@ -168,15 +150,15 @@ class TestTwins:
         assert wanting == server_tls.num_tickets > 0
         assert (data, begin, result) == (b"x", len(records), None)
 
-    def test_the_data_before_the_end_is_read(self, read_records: ReadRecords, pair: Pair) -> None:
+    def test_the_data_before_the_end_is_read(self, pair: Pair) -> None:
         records = pair.records(b"last") + pair.close_notify()
-        data, (begin, _, has_record, result) = self.read(read_records, pair, records)
+        data, (begin, _, has_record, result) = self.read(pair, records)
         assert (data, begin, has_record) == (b"last", len(records), False)
         assert result == 0 or type(result) is ssl.SSLZeroReturnError
 
-    def test_an_end_without_close_notify_is_an_error(self, read_records: ReadRecords, pair: Pair) -> None:
+    def test_an_end_without_close_notify_is_an_error(self, pair: Pair) -> None:
         pair.incoming.write_eof()
-        data, (_, _, _, result) = self.read(read_records, pair, b"", is_through=False)
+        data, (_, _, _, result) = self.read(pair, b"", is_through=False)
         assert not data
         assert type(result) is ssl.SSLEOFError
 
@@ -184,18 +166,16 @@ class TestTwins:
         "garbage", [b"HTTP/1.1 400 Bad Request", b"\x17\x03\x03\xff\xff.", b"\x17\x03\x03\0\3abc"]
     )
     def test_bytes_that_are_not_a_record_are_an_error_after_the_data(
-        self, garbage: bytes, read_records: ReadRecords, pair: Pair
+        self, garbage: bytes, pair: Pair
     ) -> None:
         records = pair.records(b"x") + garbage
-        data, (begin, _, _, result) = self.read(read_records, pair, records)
+        data, (begin, _, _, result) = self.read(pair, records)
         assert (data, begin) == (b"x", len(records))
         assert type(result) is ssl.SSLError
         assert result.__traceback__ is None
 
     @pytest.mark.parametrize("method", ["read", "write"])
-    def test_another_exception_propagates(
-        self, method: str, read_records: ReadRecords, pair: Pair
-    ) -> None:
+    def test_another_exception_propagates(self, method: str, pair: Pair) -> None:
         def fail(*args: object) -> None:
             raise MemoryError
 
@@ -213,7 +193,7 @@ class TestTwins:
     )
     def test_every_byte_is_read_once_and_in_order_however_the_records_arrive(
         self, sizes: list[int], cuts: list[int], rooms: list[tuple[int, int]],
-        read_records: ReadRecords, contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+        contexts: tuple[ssl.SSLContext, ssl.SSLContext],
     ) -> None:
         pair = Pair(*contexts)
         contents = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
@@ -225,7 +205,7 @@ class TestTwins:
                 room, more = rooms[calls % len(rooms)]
                 calls += 1
                 data, (begin, has_rest, has_record, result) = self.read(
-                    read_records, pair, records[:end], room, more, start=begin, is_through=not has_rest,
+                    pair, records[:end], room, more, start=begin, is_through=not has_rest,
                 )
                 assert result is None
                 received += data
@@ -240,39 +220,6 @@ def contexts(authority: Any) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     authority.configure_trust(client)
     authority.issue_cert("localhost").configure_cert(server)
     return client, server
-
-
-@compiled_only
-class TestCompiled:
-    @pytest.mark.parametrize("change", [
-        {2: bytes(9)}, {3: "0"}, {4: None}, {5: bytearray(9)}, {6: bytearray(9)}, {7: 0.5}, {9: "1"},
-    ])
-    def test_an_argument_of_another_type_is_refused(self, change: dict[int, object], pair: Pair) -> None:
-        assert _compiled is not None
-        views = memoryview(b"."), memoryview(bytearray(9))
-        arguments = [pair.tls, pair.incoming, views[0], 0, 1, views[1], None, 0, True, LONG]
-        for position, value in change.items():
-            arguments[position] = value
-        with pytest.raises(TypeError):
-            _compiled.read_records(*arguments)
-
-    @pytest.mark.parametrize(("start", "end", "filled"), [(-1, 1, 0), (2, 1, 0), (0, 2, 0), (0, 1, -1)])
-    def test_a_number_out_of_range_is_refused(self, start: int, end: int, filled: int, pair: Pair) -> None:
-        assert _compiled is not None
-        with pytest.raises(ValueError, match="range"):
-            _compiled.read_records(
-                pair.tls, pair.incoming, memoryview(b"."), start, end, memoryview(bytearray(9)), None, filled,
-                True, LONG,
-            )
-
-    @pytest.mark.parametrize("result", [-1, 10, 1 << 70, "1"])
-    def test_an_impossible_result_of_read_is_refused(self, result: object, pair: Pair) -> None:
-        assert _compiled is not None
-        stand_in = type("StandIn", (), {"read": lambda self, size, buffer: result})()
-        with pytest.raises((ValueError, OverflowError, TypeError)):
-            _compiled.read_records(
-                stand_in, pair.incoming, memoryview(b""), 0, 0, memoryview(bytearray(9)), None, 0, False, LONG
-            )
 
 
 def test_the_size_of_a_record_is_in_its_header() -> None:
