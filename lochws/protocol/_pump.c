@@ -12,6 +12,8 @@
 
 #include "_parts.h"
 
+#define LEAST_GROWTH 16 /* the same as in pump.py */
+
 typedef struct {
     PyObject_HEAD
     PyObject *last_message_at;  /* a float, or None */
@@ -104,11 +106,12 @@ finish_large(Pump *self, const State *state, Scan *scan, PyObject *events)
 
 /* Return whether the beginning of an incomplete frame may be kept until the rest has arrived. Invalid text must be
  * refused without waiting for the rest, so a compressed message is kept only if the buffer is full: then more bytes
- * have usually arrived already. */
+ * have usually arrived already. A beginning that grows little by little is left to the receiver, which checks every byte
+ * once; here all of it is checked and copied each time. */
 static int
 may_keep(const Pump *self, const unsigned char *at, const unsigned char *end, Py_ssize_t head, uint64_t length)
 {
-    if (length > (uint64_t)self->kept_bytes) {
+    if (length > (uint64_t)self->kept_bytes || end - at > LEAST_GROWTH * self->count) {
         return 0;
     }
     if (at[0] & DEFLATED) {

@@ -43,6 +43,8 @@ FIRST_BYTES = 4 * 1024
 OWN_ROOM = 4
 #: The beginning of a message is kept if its payload has at most this many bytes.
 KEPT_BYTES = 16 * 1024
+#: A beginning is kept if it is at most this many times as large as what was received last.
+LEAST_GROWTH = 16
 #: Bytes per read if messages may be compressed: the ratio can be as high as 1000:1.
 DEFLATED_READ = 16 * 1024
 #: The assumed memory cost of an event in addition to its payload, in bytes.
@@ -295,7 +297,7 @@ class PumpPython:
             return position
         first = data[position]
         if first != _FINAL_BINARY or not self._large_bytes <= length <= self._limit:
-            if not self._may_keep(first, length, data[start:]):
+            if not self._may_keep(first, length, data[start:], end - position):
                 return position
             self.kept = bytes(data[position:])
             return end
@@ -304,13 +306,14 @@ class PumpPython:
         self._size, self._missing = length, length - (end - start)
         return end
 
-    def _may_keep(self, first: int, length: int, part: BytesLike) -> bool:
+    def _may_keep(self, first: int, length: int, part: BytesLike, size: int) -> bool:
         """Return whether the beginning of an incomplete frame may be kept until the rest has arrived.
 
         Invalid text must be refused without waiting for the rest, so a compressed message is kept only if the
-        buffer is full: then more bytes have usually arrived already.
+        buffer is full: then more bytes have usually arrived already. A beginning that grows little by little
+        is left to the receiver, which checks every byte once; here all of it is checked and copied each time.
         """
-        if length > self._kept_bytes:
+        if length > self._kept_bytes or size > LEAST_GROWTH * self.count:
             return False
         if first & RSV1:
             return self._is_filled and not may_exceed(length, self._limit)

@@ -311,6 +311,16 @@ class TestTheBeginningOfASmallMessage:
             (found,) = seen(second)
             assert found[1] == (content if opcode == Opcode.TEXT else payload)
 
+    def test_is_left_if_it_grows_little_by_little(self, make: Make) -> None:
+        one, whole, buffer = make(), frame(Opcode.TEXT, b"x" * 1000), room()
+        size = pump.LEAST_GROWTH
+        for part in (whole[:5], *(whole[at : at + 1] for at in range(5, size))):
+            assert receive(one, part, buffer) == (True, [])
+        assert one.kept == whole[:size]
+        assert receive(one, whole[size : size + 1], buffer) == (False, [])
+        assert one.kept == b""
+        assert bytes(buffer[one.start : one.stop]) == whole[: size + 1]
+
     def test_stays_when_nothing_arrives(self, make: Make) -> None:
         one, whole = make(), frame(Opcode.TEXT, b"text")
         assert receive(one, whole[:4]) == (True, [])
