@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lochws import WebSocketApp, events
-from lochws.connection.sendqueue import DROP_OFF_MESSAGES
+from lochws.connection.sendqueue import DROP_OFF_MESSAGES, GATHER_BYTES
 from lochws.errors import QueueFull, WebSocketClosing, WebSocketUnavailable
 from lochws.protocol.sender import Sender
 
@@ -139,11 +139,13 @@ class TestCorked:
         sink = Sink()
         queue = make_queue(sink)
         queue.cork()
-        for _ in range(4):
-            push(queue, "x" * 40_000)
-        assert len(sink.taken) >= 80_000
+        push(queue, "x" * (GATHER_BYTES - 1))
+        assert sink.offered == []
+        push(queue, "y")
+        assert len(sink.taken) == GATHER_BYTES
+        push(queue, "z")
         queue.uncork()
-        assert len(sink.taken) == 160_000
+        assert len(sink.taken) == GATHER_BYTES + 1
 
     def test_with_an_app(self) -> None:
         with Peer(echo) as peer, opened(Batching(peer.url)) as app:
