@@ -133,9 +133,9 @@ class Reader:
 
     def _run(self) -> None:
         loop, lent = self.loop, self.loop.lent
-        turn = loop.quick_turn  # Python 3.11 does not specialize the call of an attribute that is no method
+        turn = loop.quick_turn  # Python 3.11 does not specialize the call of a function in an attribute
         self._take_baton()
-        while True:  # nor the code of a loop with a condition
+        while True:  # with a condition, Python 3.11 would not specialize the loop's code
             if self._error is not None or (self._stopping and not (loop.mail or loop.has_channels)):
                 break
             first = None
@@ -150,7 +150,7 @@ class Reader:
                     lent.pop()
                 except IndexError:  # a stand-in has taken it, or a handler has forked
                     self._take_baton()
-        loop.baton.release()
+        lent.append(None)  # not released: after a fork during the turn, the child's lock is not taken
         if self._error is not None:
             self._end_all(self._error)
         self._take_baton()
@@ -194,7 +194,7 @@ class Reader:
             try:
                 self.loop.fail(error)
             finally:
-                self.loop.baton.release()
+                self.loop.lent.append(None)
             if self.loop.mail:
                 self._deliver()
             elif was_stopping:
@@ -221,7 +221,7 @@ class Reader:
         if not self.is_watched:
             self._have_it_watched()
         if first is not None:
-            handle = first.handle  # as above
+            handle = first.handle  # as in `_run`
             try:
                 handle(first.last)
             except BaseException as error:  # noqa: BLE001  it is reported, as below

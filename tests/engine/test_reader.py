@@ -349,3 +349,25 @@ def test_the_reader_ends_quietly_in_the_child_of_a_handler_that_forks_while_othe
     assert not errors
     assert not seen
     assert not reader.delivery
+
+
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_the_reader_ends_quietly_in_the_child_of_a_finalizer_that_forks_during_a_turn(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, has_failed: bool
+) -> None:
+    errors: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    reader, probe = Reader("lochws-reader-test", watch), Probe()
+
+    def fork(_name: str) -> None:
+        reader.reset_after_fork()  # as in the child
+        probe.is_finished = True
+        if has_failed:
+            reader.fail(ZeroDivisionError())
+
+    probe.act = fork
+    reader.loop.add(probe)
+    reader.start()
+    assert reader.join(PATIENCE)
+    assert not errors
+    assert probe.closed
