@@ -30,7 +30,7 @@ class Target:
         peer: with whom.
         factor: the least median ratio, peer to lochws.
         ours: which way of using lochws.
-        floor: what the short form insists on, at most the factor; None for `NOISE` of the factor.
+        floor: the ratio that the short form insists on, at most the factor; None: `NOISE` times the factor.
         short: whether the short form looks at it.
     """
 

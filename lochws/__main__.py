@@ -49,7 +49,7 @@ def _without_click(arguments: Sequence[str]) -> int:
     install = "pip install 'lochws[cli]'"
     named = next((word for word in arguments if not word.startswith("-")), "demo")
     if named != "demo":
-        command = named if named.isidentifier() else "connect"  # which a URL alone stands for
+        command = named if named.isidentifier() else "connect"  # a URL alone means connect
         print(f"lochws: {command} needs click, like every command but demo: {install}", file=sys.stderr)
         return 1
     about = "an app and a small built-in server that drops the connection once; takes three seconds"
@@ -57,11 +57,12 @@ def _without_click(arguments: Sequence[str]) -> int:
         prog="lochws", description="A WebSocket client for threaded programs.",
         epilog=f"The other commands need click: {install}",
     )
-    parser.add_argument("--version", action="version", version=version_text())
+    parser.add_argument("-V", "--version", action="version", version=version_text(), help="show the versions")
     commands = parser.add_subparsers(metavar="command", required=True)
     demo_parser = commands.add_parser("demo", help=about, description=f"Run {about}.")
     demo_parser.add_argument("--serve", action="store_true", help="only serve the feed, until Ctrl-C")
-    demo_parser.add_argument("--port", type=int, default=8765, help="the port of --serve (8765); 0: any")
+    port = "with --serve: the port (8765); 0 picks a free one"
+    demo_parser.add_argument("--port", type=int, default=8765, help=port)
     demo_parser.add_argument("--color", choices=_COLORS, default="auto", help="when to use color (auto)")
     options = parser.parse_args(arguments)
     try:

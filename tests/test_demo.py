@@ -35,7 +35,7 @@ needs_ctrl_c = pytest.mark.skipif(
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the demonstration's prices come ten times as fast, and the machine free to stall."""
+    """Makes the demonstration's prices come ten times as fast, and gives a stalled machine time."""
     monkeypatch.setattr(demo, "INTERVAL", 0.02)
     monkeypatch.setattr(demo, "LIMIT", PATIENCE)
 

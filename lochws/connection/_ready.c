@@ -1,7 +1,7 @@
 /* The compiled twin of ReceivingHalf.on_ready: receiving messages that need nothing but to be handled.
  *
- * It takes the path that most turns take, by the slots of a ReceivingHalf, its SendQueue, Inbox and Keepalive.
- * Whatever else there is to do is left to methods in Python. For the holder of the loop's baton.
+ * It does what most turns need, by reading and writing the slots of a ReceivingHalf, its SendQueue, Inbox and
+ * Keepalive. Everything else is left to methods in Python. Only the holder of the loop's baton may call it.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -46,7 +46,7 @@ configure_ready(PyObject *module, PyObject *args)
 #define HALF(slot) (*slot_at(half, state->half[slot]))
 #define IN(slot) (*slot_at(inbox, state->inbox[slot]))
 
-/* Return whether receiving needs nothing else, before and after, and the reader may get the inbox. */
+/* Return whether nothing has to be done before or after receiving, so that the reader may get the inbox. */
 static int
 is_quick(const State *state, PyObject *half)
 {

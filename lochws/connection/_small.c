@@ -173,8 +173,8 @@ descriptor_of(const State *state, PyObject *queue)
     return descriptor;
 }
 
-/* Queue a message of any size if that is all there is to do: others are queued already, and another thread
- * is bound to come for them. Return 1 if done, -1 with an exception. */
+/* Queue a message of any size if nothing else has to be done: others are queued already, and a thread is bound
+ * to write them. Return 1 if done, -1 with an exception. */
 static int
 wait_behind(const State *state, PyObject *queue, PyObject *message, Py_ssize_t size)
 {
@@ -183,7 +183,7 @@ wait_behind(const State *state, PyObject *queue, PyObject *message, Py_ssize_t s
         QUEUE(IS_SHUT) != Py_False || !is_empty(QUEUE(DROPPED_OFF)) || !is_empty(OUT(RAW))) {
         return 0;
     }
-    /* Those that may still be handed over need room as well. */
+    /* Messages that may still be handed over need room as well. */
     Py_ssize_t reserved = number_in(OUT(EXTRA)) + number_in(QUEUE(DROP_OFF_LIMIT)) * SMALL_BYTES;
     Py_ssize_t waiting = number_in(OUT(SIZE)), after = waiting + masked_head(size) + size;
     if (!is_a(OUT(ITEMS), &PyList_Type) || waiting <= 0 || reserved < 0 ||

@@ -25,7 +25,7 @@ typedef struct {
     Py_ssize_t kept_items;
     PyObject *monotonic, *fileno;
     PyObject *locked, *after; /* names of methods */
-    /* Of ready(). */
+    /* Used by ready(). */
     PyTypeObject *half_type, *inbox_type, *keepalive_type; /* NULL until configure_ready() */
     Py_ssize_t half[HALF_SLOTS], inbox[INBOX_SLOTS], keepalive[KEEPALIVE_SLOTS];
     PyObject *receive, *on_ready, *received_all, *failed; /* names of methods */

@@ -244,7 +244,7 @@ class Threads:
                     if self._crew is crew:
                         return crew
                     crew.tenants.remove(tenant)  # a signal handler has ended the last app, and so the crew
-        except BaseException:  # Ctrl-C: the caller gets no crew that it could detach the app from
+        except BaseException:  # Ctrl-C: the caller gets no crew to detach the app from
             if crew is not None:
                 self.detach(crew, tenant)
             raise
@@ -271,11 +271,11 @@ class Threads:
             except RuntimeError as error:
                 crew.reader.loop.close()
                 raise with_advice(error) from error.__cause__
-            if self._crew is not None:  # a signal handler was here meanwhile
+            if self._crew is not None:  # a signal handler has started a crew meanwhile
                 crew.stop()
                 return self._crew
             clock.attend(crew)
-        except BaseException:  # Ctrl-C may strike when the reader runs already
+        except BaseException:  # Ctrl-C may strike when the reader is already running
             crew.stop()
             raise
         self._crew = crew

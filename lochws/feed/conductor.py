@@ -60,8 +60,8 @@ class Conductor:
         timing: the keyword arguments of each connection's `start`.
         backoff: the back-off of each copy, or None to give up after the first failure.
         threads: the threads of all connections.
-        crew: those that run.
-        leave: called at the end, when the feed needs the crew no longer.
+        crew: the threads that are running.
+        leave: called at the end, when the feed no longer needs the crew.
         registry: the feed's handlers.
         lock: guards `stop`.
         changed: called without the lock when the feed becomes ready and when it ends. Any thread.

@@ -132,7 +132,8 @@ take_error(void)
     return error;
 }
 
-/* A reading of records: what is read from and into, and how far it is. The objects are borrowed. */
+/* The progress of one call of receive(): where it reads from and into, and how far it has got. The objects are
+ * borrowed. */
 typedef struct {
     PyObject *tls, *incoming;
     PyObject *records;             /* the memory with the records, and where in it those begin and end that are left */

@@ -67,7 +67,7 @@ class Scene:
         )
         self.buffer = memoryview(bytearray(1 << 16))
         self._ready: Callable[..., Any] = ReceivingHalf.on_ready if twin == "python" else COMPILED
-        assert self.ready() is None  # after the first time the half knows what it need not check
+        assert self.ready() is None  # after the first call, the half knows which checks it can skip
 
     def ready(self, mask: int = EVENT_READ, *, is_direct: bool = True) -> Any:
         """Have the half called as a turn does."""
@@ -176,7 +176,7 @@ class TestTheRest:
         assert scene.half.heard == 0.0
         assert not scene.inbox.last
 
-    def test_the_end_of_the_stream_is_told(self, scene: Scene) -> None:
+    def test_the_end_of_the_stream_is_reported(self, scene: Scene) -> None:
         scene.far.shutdown(socket.SHUT_WR)
         scene.near.setblocking(True)
         assert scene.near.recv(1, socket.MSG_PEEK) == b""
@@ -185,7 +185,7 @@ class TestTheRest:
         assert scene.half.at_eof
         assert scene.calls == [("ended", None), ("more", False)]
 
-    def test_an_error_is_told_with_its_traceback(self, scene: Scene) -> None:
+    def test_an_error_is_reported(self, scene: Scene) -> None:
         scene.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         scene.far.close()
         assert scene.ready() is False
@@ -209,7 +209,7 @@ class TestTheRest:
         assert scene.calls == [("flush", NOW), ("more", False)]
         assert _texts(scene.taken()) == ["one"]
 
-    def test_a_queue_that_has_failed_is_told_to_the_loop(self, scene: Scene) -> None:
+    def test_a_failed_queue_is_reported_to_the_loop(self, scene: Scene) -> None:
         scene.queue.failure = OSError("failed")
         assert scene.ready() is False
         assert scene.calls == [("more", False)]
