@@ -30,6 +30,7 @@ _ROWS = {
     "receive text 1024": "receive a text of 1 KiB, µs",
     "receive deflated 1024": "the same, compressed, µs",
     "receive binary 64K": "receive 64 KiB of binary, µs",
+    "receive TLS 64K": "the same over TLS, µs",
     "send text 128": "send a text of 128 B, µs",
     "send binary 64K": "send 64 KiB of binary, µs",
     "echo 125": "round trip of 125 B, one in flight, µs",
@@ -48,6 +49,8 @@ _COLUMNS = {
 _ADMITTED = {
     "echo 125": "round trips with one message in flight",
     "receive binary 64K": "receiving 64 KiB messages",
+    "receive TLS 64K": "receiving 64 KiB messages over TLS",
+    "send binary 64K": "sending 64 KiB messages",
     "open 1000": "opening 1,000 connections",
     "import": "being imported",
 }
