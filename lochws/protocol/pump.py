@@ -43,7 +43,7 @@ FIRST_BYTES = 4 * 1024
 OWN_ROOM = 4
 #: The beginning of a message is kept if its payload has at most this many bytes.
 KEPT_BYTES = 16 * 1024
-#: A beginning is kept if it is at most this many times as large as what was received last.
+#: A beginning is kept if it is at most this many times as large as the bytes received last.
 LEAST_GROWTH = 16
 #: Bytes per read if messages may be compressed: the ratio can be as high as 1000:1.
 DEFLATED_READ = 16 * 1024

@@ -297,7 +297,7 @@ class TestAFullQueue:
             with pytest.raises(QueueFull):
                 app.send_binary(self.CHUNK)
             deaf.read.wait(0.05)  # nothing wakes it
-            assert loop._turn.number - begun <= 10  # on a busy machine, a wait may end early each 5 ms
+            assert loop._turn.number - begun <= 10  # on a busy machine, a wait may end early every 5 ms
             deaf.read.set()
 
 

@@ -96,7 +96,7 @@ def pair(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> tuple[TLSStream, Be
 
 @pytest.fixture(params=list(TWINS.values()), ids=list(TWINS))
 def twin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has streams use one of the twins, without limits of time."""
+    """Makes streams use one of the twins, without time limits."""
     monkeypatch.setattr(layered, "_receive", request.param)
     for limit in ("TURN_SECONDS", "SHARE_SECONDS"):
         monkeypatch.setattr(layered, limit, PATIENCE)
@@ -128,7 +128,7 @@ class TestTwins:
                 first, second = bytearray(room), bytearray(behind)
                 count = stream.receive_into(first, memoryview(second) if behind else None) or 0
                 received += (first + second)[:count]
-                first.append(0)  # would raise BufferError if the memory were still referred to
+                first.append(0)  # would raise BufferError if something still held the memory
                 second.append(0)
         assert received == b"".join(contents)
         assert stream.receive_into(bytearray(9)) is None
