@@ -331,7 +331,7 @@ done:
 
 PyDoc_STRVAR(push_small_doc,
 "push_small(queue, message)\n--\n\n"
-"Queue a plain message of a SendQueue behind others, or send it if it is small, if nothing has to be done first.\n\n"
+"Unless something has to be done first, queue a plain message of a SendQueue behind others, or send a small one.\n\n"
 "Returns:\n"
 "    True; None, having done nothing, if `push` should be called.\n\n"
 "Raises:\n"
