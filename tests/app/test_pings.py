@@ -82,12 +82,14 @@ def fill(app: WebSocketApp) -> None:
 
 def test_a_server_that_takes_much_slowly_is_alive(start_peer: StartPeer, ws_clock: VirtualClock) -> None:
     total = 4_000_000
-    may_read = threading.Semaphore(0)
+    is_over = threading.Event()
+    may_read = threading.Event()  # not more than once in advance, even if the app's threads are held up
 
     def script(link: Link) -> None:
         link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         link.accept()
-        while may_read.acquire(timeout=PATIENCE):
+        while may_read.wait(PATIENCE) and not is_over.is_set():
+            may_read.clear()
             link.read(65536)
 
     app = Noting(start_peer(script).url)
@@ -100,12 +102,13 @@ def test_a_server_that_takes_much_slowly_is_alive(start_peer: StartPeer, ws_cloc
         while app.counters.bytes_sent < total:
             before = app.counters.bytes_sent
             while app.counters.bytes_sent == before:
-                may_read.release()
+                may_read.set()
                 threading.Event().wait(0.002)
             ws_clock.advance(20)
         assert ws_clock.monotonic() - began > 120
         app.force_disconnect()
-        may_read.release(1000)
+        is_over.set()
+        may_read.set()
     assert not app.all("unresponsive")
 
 
