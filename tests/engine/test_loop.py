@@ -211,6 +211,18 @@ class TestDescriptors:
             gc.collect()
             assert gone() is None
 
+    def test_the_baton_is_lent_without_memory(self, loop: Loop) -> None:
+        failing = pytest.importorskip("_testcapi", reason="a Python without the parts for its own tests")
+        assert loop.try_baton()
+        for _ in range(3):
+            failing.set_nomemory(0, 0)
+            try:
+                loop.lent.append(None)
+            finally:
+                failing.remove_mem_hooks()
+            assert loop.try_baton()
+            assert not loop.try_baton()
+
 
 class TestTimers:
     def test_a_timer_ends_the_wait_when_it_is_due(self, loop: Loop) -> None:
