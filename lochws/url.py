@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from .base.records import field, record
-
-# `urllib.parse` takes 2 ms to import, with `ipaddress`. The first URL does it, not `import lochws`.
-if TYPE_CHECKING:
-    from urllib.parse import SplitResult
 
 #: http and https are aliases, as in the WHATWG's WebSocket interface.
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
@@ -77,8 +73,6 @@ class Endpoint:
 
     def __str__(self) -> str:
         if self.unix is not None:
-            from urllib.parse import quote  # noqa: PLC0415  see above
-
             path = quote(self.unix, safe="/", errors=_ANY_BYTES)
             return f"{self.scheme}+unix://{path}:{self.resource}"
         return f"{self.scheme}://{self.host_header}{self.resource}"
@@ -103,8 +97,6 @@ def parse_url(url: str) -> Endpoint:
 
 
 def _parse(url: str) -> Endpoint:
-    from urllib.parse import urlsplit  # noqa: PLC0415  see above
-
     if re.search(_FORBIDDEN, url):
         raise ValueError(f"{_named(url)} contains a space or control character: percent-encode it")
     try:
@@ -177,8 +169,6 @@ def bracketed(host: str) -> str:
 def _credentials(parts: SplitResult) -> tuple[str, str] | None:
     if parts.username is None:
         return None
-    from urllib.parse import unquote  # noqa: PLC0415  see above
-
     user, password = unquote(parts.username), unquote(parts.password or "")
     if ":" in user:
         raise ValueError("the URL's user name contains a colon, which Basic authentication cannot send")
@@ -190,16 +180,12 @@ def _credentials(parts: SplitResult) -> tuple[str, str] | None:
 
 
 def _resource(path: str, query: str) -> str:
-    from urllib.parse import quote  # noqa: PLC0415  see above
-
     resource = f"{path or '/'}?{query}" if query else path or "/"
     return quote(resource, safe=_SAFE)
 
 
 def _unix_endpoint(parts: SplitResult, url: str) -> Endpoint:
     """Return the endpoint of ``ws+unix:///path:/resource``; the server sees the host ``localhost``."""
-    from urllib.parse import unquote  # noqa: PLC0415  see above
-
     socket_path, _, path = parts.path.partition(":")
     if parts.netloc or not socket_path.startswith("/") or socket_path == "/":
         raise ValueError(f"{_named(url)} names no socket: expected ws+unix:///path:/resource")

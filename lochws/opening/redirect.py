@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from itertools import pairwise
+from urllib.parse import quote, urljoin, urlsplit
 
 from ..base.records import changed
 from ..response import Response
@@ -37,8 +38,6 @@ def target(endpoint: Endpoint, response: Response) -> Endpoint:
     Raises:
         ValueError: the redirect is not followed; the message says why, and never repeats credentials.
     """
-    from urllib.parse import quote, urljoin, urlsplit  # noqa: PLC0415  a URL has imported it: see `lochws.url`
-
     locations = _locations(response)
     if len(locations) > 1:
         raise ValueError("redirect not followed: it has several different Location headers")

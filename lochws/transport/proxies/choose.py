@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
 
 from ...base.records import field, record
 from ...options import Proxies
@@ -124,8 +125,6 @@ def parse_proxy(url: str) -> ProxyURL:
         ValueError: it is not a valid URL of a supported proxy. The text repeats nothing of the URL but its
             scheme: in a malformed URL, a password may be anywhere.
     """
-    from urllib.parse import unquote, urlsplit  # noqa: PLC0415  see `lochws.url`
-
     if not isinstance(url, str):
         raise TypeError(f"a proxy URL must be a str, not {type(url).__name__}")
     if any(ord(char) <= 32 or ord(char) == 127 for char in url):
