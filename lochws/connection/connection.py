@@ -38,7 +38,7 @@ from .incoming import IncomingStream
 from .past import Past
 from .poll_timer import PollTimer
 from .proofs import Doubts
-from .receiving import ReceivingHalf, on_ready
+from .receiving import ReceivingHalf, ready
 from .sending import SendingHalf
 from .trace import Trace
 from .window import SlidingWindow
@@ -133,7 +133,9 @@ class Connection:
         self._keepalive = self._receiving.keepalive
         self._staleness = self._receiving.staleness
         #: Called by the loop, directly on the receiving half: every message takes this path.
-        self.on_ready: Callable[..., bool | Inbox | None] = MethodType(on_ready, self._receiving)
+        self.on_ready: Callable[..., bool | Inbox | None] = (
+            self._receiving.on_ready if ready is None else MethodType(ready, self._receiving)
+        )
         self._polls = PollTimer(timing.poll or 0)
         self._closing = ClosingHandshake(timing.close_timeout or 0)
         self._failure: ProtocolError | CriticalProtocolError | None = None

@@ -476,12 +476,12 @@ def _last_message(received: Sequence[events.Event]) -> events.Event:
     return next(event for event in reversed(received) if not isinstance(event, (events.Ping, events.Pong)))
 
 
-def _load() -> Callable[..., bool | Inbox | None]:
+def _load() -> Callable[..., bool | Inbox | None] | None:
     module = load("small messages")
     if module is not None:
         module.configure_ready(ReceivingHalf, Inbox, Keepalive)
-    return choose(module, "ready", ReceivingHalf.on_ready)
+    return choose(module, "ready", None)
 
 
-#: Takes a half and the arguments of its `on_ready`.
-on_ready = _load()
+#: The compiled twin of `ReceivingHalf.on_ready`, which takes the half as well; None where it is not used.
+ready = _load()
