@@ -491,8 +491,8 @@ class TestOneStep:
         assert line.push_small is not None
         line.queue._gather_bytes = sys.maxsize
         while queued < 200:
-            # Three, since some Pythons ask for memory only when a list grows, at multiples of four.
-            for succeeding in range(3):
+            # Five, since some Pythons ask for memory only when a list grows, at multiples of four.
+            for succeeding in range(5):
                 failing.set_nomemory(succeeding, 0)
                 try:
                     line.push_small(line.queue, large)
