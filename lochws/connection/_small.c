@@ -411,23 +411,25 @@ module_clear(PyObject *module)
     Py_CLEAR(state->outgoing_type);
     Py_CLEAR(state->keys_type);
     Py_CLEAR(state->monotonic);
-    Py_CLEAR(state->locked);
     Py_CLEAR(state->fileno);
-    Py_CLEAR(state->after);
     Py_CLEAR(state->half_type);
     Py_CLEAR(state->inbox_type);
     Py_CLEAR(state->keepalive_type);
-    Py_CLEAR(state->receive);
-    Py_CLEAR(state->on_ready);
-    Py_CLEAR(state->received_all);
-    Py_CLEAR(state->failed);
     return 0;
 }
 
 static void
 module_free(void *module)
 {
+    State *state = (State *)PyModule_GetState((PyObject *)module);
     module_clear((PyObject *)module);
+    /* Not before: the collector may clear a module whose functions are still called. */
+    Py_CLEAR(state->locked);
+    Py_CLEAR(state->after);
+    Py_CLEAR(state->receive);
+    Py_CLEAR(state->on_ready);
+    Py_CLEAR(state->received_all);
+    Py_CLEAR(state->failed);
 }
 
 DEFINE_MODULE("lochws.connection", _small, "The shortest paths of small messages, sent and received.", MODULE_EXEC,
